@@ -1,0 +1,3 @@
+"""Sentences about check: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {}

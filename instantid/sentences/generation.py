@@ -1,0 +1,3 @@
+"""Sentences about generation: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {}

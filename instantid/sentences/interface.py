@@ -1,0 +1,3 @@
+"""Sentences about interface: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {}

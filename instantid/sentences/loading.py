@@ -1,0 +1,3 @@
+"""Sentences about loading: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {}

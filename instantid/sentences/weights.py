@@ -1,0 +1,3 @@
+"""Sentences about weights: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {}
