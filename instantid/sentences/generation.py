@@ -1,3 +1,40 @@
-"""Sentences about generation: key -> (Spanish, English)."""
+"""Sentences about a request and its run: key -> (Spanish, English)."""
 
-SENTENCES: dict[str, tuple[str, str]] = {}
+SENTENCES: dict[str, tuple[str, str]] = {
+    "request.no_face_photo": (
+        "Falta la foto de la cara: sube una foto en la que se vea bien la persona.",
+        "The face photo is missing: upload a photo that shows the person well.",
+    ),
+    "request.no_prompt": (
+        "Falta la descripción: escribe qué imagen quieres, por ejemplo «una persona con un abrigo rojo en la nieve».",
+        "The prompt is missing: write the picture you want, for example “a person in a red coat in the snow”.",
+    ),
+    "request.text_too_long": (
+        "El texto de «{field}» tiene {length} caracteres; el máximo es {most}. Acórtalo.",
+        "The text of “{field}” has {length} characters; the most is {most}. Shorten it.",
+    ),
+    "request.too_many_photos": (
+        "Hay {count} fotos adicionales; el máximo es {most}. Quita algunas.",
+        "There are {count} further photos; the most is {most}. Take some away.",
+    ),
+    "request.unknown_choice": (
+        "«{field}» vale «{value}», que no existe. Elige uno de estos: {allowed}.",
+        "“{field}” is “{value}”, which does not exist. Choose one of: {allowed}.",
+    ),
+    "request.out_of_range": (
+        "«{field}» vale {value}; tiene que ser un número entre {least} y {most}.",
+        "“{field}” is {value}; it must be a number from {least} to {most}.",
+    ),
+    "request.one_side": (
+        "El tamaño es incompleto (ancho {width}, alto {height}): da los dos lados o ninguno.",
+        "The size is incomplete (width {width}, height {height}): give both sides or neither.",
+    ),
+    "request.size_multiple": (
+        "«{field}» vale {value}; tiene que ser múltiplo de {multiple}. El más cercano es {nearest}.",
+        "“{field}” is {value}; it must be a multiple of {multiple}. The nearest is {nearest}.",
+    ),
+    "request.bad_seed": (
+        "La semilla vale {value}; tiene que ser un número entero entre 0 y {most}, o vacía para una al azar.",
+        "The seed is {value}; it must be a whole number from 0 to {most}, or empty for a random one.",
+    ),
+}
