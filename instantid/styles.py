@@ -8,8 +8,8 @@ from dataclasses import dataclass
 NO_STYLE = "none"
 
 DEFAULT_NEGATIVE_PROMPT = (
-    "(lowres, blurry, jpeg artifacts:1.2), deformed face, crossed eyes, extra fingers, bad hands, "
-    "(watermark, signature, text:1.3), cropped head, duplicate person, oversaturated"
+    "lowres, blurry, jpeg artifacts, deformed face, crossed eyes, extra fingers, bad hands, "
+    "watermark, signature, text, cropped head, duplicate person, oversaturated"
 )
 
 
