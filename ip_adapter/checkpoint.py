@@ -1,4 +1,4 @@
-"""Read, describe, write and convert the adapter file: `ip-adapter.bin` or `.safetensors`.
+"""Read and write the adapter file: `ip-adapter.bin` or `.safetensors`.
 
 `ip-adapter.bin` is a torch pickle `{"image_proj": {...}, "ip_adapter": {...}}`; the safetensors form holds the same
 tensors under `image_proj.` and `ip_adapter.`. Both may carry the Resampler's head geometry (ours do): the pickle as
@@ -40,10 +40,10 @@ def preferred_file(path: str | Path) -> Path:
     """The converted `.safetensors` beside `path` if there is one at least as new, else `path` itself."""
     path = Path(path)
     converted = path.with_suffix(".safetensors")
-    if path.suffix != ".safetensors" and converted.is_file() and path.is_file():
-        if converted.stat().st_mtime >= path.stat().st_mtime:
-            return converted
-    return path
+    if path.suffix == ".safetensors" or not converted.is_file():
+        return path
+    outdated = path.is_file() and path.stat().st_mtime > converted.stat().st_mtime
+    return path if outdated else converted
 
 
 def read_checkpoint(path: str | Path) -> AdapterCheckpoint:
@@ -91,32 +91,6 @@ def write_checkpoint(
         content = {"image_proj": dict(image_proj), "ip_adapter": dict(ip_adapter)}
         torch.save(content | ({GEOMETRY_KEY: geometry} if geometry else {}), path)
     return path
-
-
-def convert_to_safetensors(
-    source: str | Path, target: str | Path | None = None, dtype: torch.dtype = torch.float16
-) -> Path:
-    """Write `source` again as safetensors, identity layers in `dtype`; `preferred_file` finds it from then on.
-
-    The Resampler keeps its stored precision: it runs in float32, so a picture made in `dtype` stays the same bit for
-    bit. The geometry that loading would use is written into the file.
-
-    Args:
-        target: default is `source` with the suffix `.safetensors`.
-    """
-    from ip_adapter.geometry import read_geometry
-
-    source = Path(source)
-    checkpoint = read_checkpoint(source)
-    geometry = read_geometry(checkpoint)
-    target = Path(target) if target else source.with_suffix(".safetensors")
-    partial = target.with_name(
-        target.stem + ".partial.safetensors"
-    )  # an interrupted conversion leaves no whole-looking file
-    layers = {key: tensor.to(dtype) for key, tensor in checkpoint.ip_adapter.items()}
-    write_checkpoint(partial, checkpoint.image_proj, layers, geometry.heads, geometry.dim_head)
-    partial.replace(target)
-    return target
 
 
 def _refuse_what_is_not_weights(path: Path) -> None:

@@ -5,7 +5,8 @@ A perceiver: learned queries attend to the projected embedding and to themselves
 Notation: `b` batch, `s` embeddings per picture (1 for InstantID), `q` queries = identity tokens, `d` model width,
 `h` heads, `e` width of one head, `o` output width (SDXL's text width, 2048).
 
-Source: Alayrac et al. 2022, "Flamingo", perceiver resampler; Ye et al. 2023, "IP-Adapter"; Wang et al. 2024, "InstantID".
+Source: Alayrac et al. 2022, "Flamingo", perceiver resampler; Ye et al. 2023, "IP-Adapter"; Wang et al. 2024,
+"InstantID".
 """
 
 import torch
