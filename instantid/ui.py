@@ -1,0 +1,211 @@
+"""The page: its layout and its wiring. It knows a generator to call, and no model code."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr
+
+from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
+from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
+from instantid.styles import STYLES
+from instantid.ui_look import QUIETLY, SPEAK, known, launch_options, look, mend_schema_reader
+from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, summary
+from instantid.ui_words import Wording
+
+SIZES = ("832x1216", "896x1152", "960x1088", "1088x960", "1152x896", "1216x832")  # what SDXL was trained on
+EXAMPLES = ("example_1", "example_2", "example_3", "example_4")
+CACHE_SWEEP = (3600, 86400)  # seconds: every hour, the page's own copies older than a day are deleted
+
+
+def create_demo(
+    generator: Generator,
+    *,
+    language: str = DEFAULT_LANGUAGE,
+    about: str | Mapping[str, str] = "",
+    defaults: Mapping[str, Any] | None = None,
+    output_folder: Path | None = None,
+) -> gr.Blocks:
+    """The page around a ready generator; start it with `launch`.
+
+    Args:
+        generator: called as `generator(request, on_progress, cancelled)`, one run at a time.
+        language: "es" or "en", the language the page opens in; a person can switch it there.
+        about: a line or two on what runs (device, base model), or one such text per language.
+        defaults: first values of the controls, by the field names of `GenerationRequest`.
+        output_folder: every picture is also kept here as PNG with its settings inside; None keeps none.
+    """
+    about = about if isinstance(about, Mapping) else dict.fromkeys(LANGUAGES, about)
+    first = vars(GenerationRequest(face=None, prompt="")) | dict(defaults or {})
+    wording = Wording(language)
+    with gr.Blocks(
+        title="InstantID", analytics_enabled=False, delete_cache=CACHE_SWEEP, **known(gr.Blocks, **look())
+    ) as demo:
+        controls: dict[str, Any] = {"session": gr.State(Session())}
+        with gr.Row(elem_id="head"):
+            with gr.Column(scale=5, min_width=220, elem_id="title"):
+                gr.Markdown("# InstantID")
+                wording.place(gr.Markdown, "subtitle")
+            controls["language"] = gr.Radio(
+                [(name, code) for code, name in LANGUAGES.items()],
+                value=language,
+                label="Idioma · Language",
+                show_label=False,
+                container=False,
+                elem_id="language",
+            )
+        about_line = gr.Markdown(about[language], visible=any(about.values()), elem_id="about")
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                controls |= _asked(wording, first)
+                with gr.Row():
+                    start = wording.place(gr.Button, "generate", variant="primary", scale=3, min_width=120)
+                    stop = wording.place(gr.Button, "cancel", variant="stop", scale=1, min_width=100)
+                controls |= _folded(wording, first)
+            with gr.Column(scale=6, min_width=320):
+                results, reuse, random = _results(wording)
+
+        generate = generate_function(generator, output_folder, Path(results["gallery"].GRADIO_CACHE), language)
+        # Asking stays out of the queue: from the press on, the run can be cancelled while it waits.
+        asked = start.click(Session.ask, controls["session"], **QUIETLY)
+        generated = asked.then(
+            generate,
+            [controls[name] for name in inspect.signature(generate).parameters if name in controls],
+            [results[name] for name in OUTPUTS],
+            api_name="generate",
+            scroll_to_output=True,
+            **known(gr.on, show_progress_on=[results["gallery"]]),
+        )
+        generated.success(lambda: gr.update(selected_index=0), None, results["gallery"], **QUIETLY)
+        stop.click(cancel, [controls["session"], controls["language"]], queue=False, api_name="cancel")
+
+        reuse.click(lambda seed: seed, results["seed_used"], controls["seed"], **QUIETLY)
+        random.click(lambda: None, None, controls["seed"], **QUIETLY)
+        results["gallery"].select(_seed_of, results["settings"], results["seed_used"], **QUIETLY)
+
+        def relabel(language: str, settings: dict | None) -> list:
+            return [*wording.updates(language), about[language], summary(settings, language)]
+
+        controls["language"].input(
+            relabel,
+            [controls["language"], results["settings"]],
+            [*wording.components, about_line, results["summary"]],
+            **QUIETLY,
+        )
+        for hear in (demo.load, controls["language"].input):
+            hear(None, controls["language"], None, js=SPEAK, **QUIETLY)
+    return demo.queue(default_concurrency_limit=1)
+
+
+def launch(demo: gr.Blocks, **options: Any) -> Any:
+    """Starts the page: uploads bounded, no files of the machine served. `options` are gradio's and win over ours."""
+    mend_schema_reader()
+    return demo.launch(**(launch_options() | options))
+
+
+def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls that everyone sees."""
+    with gr.Row():
+        photo = {"type": "filepath", "sources": ["upload", "clipboard"], "height": 240, "min_width": 150}
+        face = _untouched(wording.place(gr.Image, "face", elem_id="face", **photo))
+        pose = _untouched(wording.place(gr.Image, "pose", elem_id="pose", **photo))
+    prompt = wording.place(gr.Textbox, "prompt", value=first["prompt"], lines=2, max_lines=8, elem_id="prompt")
+    with gr.Row(elem_id="examples"):
+        for name in EXAMPLES:
+            example = wording.place(gr.Button, name, size="sm")
+            example.click(lambda words: words, example, prompt, **QUIETLY)
+    with gr.Row():
+        style = wording.place(
+            gr.Dropdown, "style", _style_choices, value=first["style"], min_width=150, elem_id="style"
+        )
+        seed = wording.place(gr.Number, "seed", value=first["seed"], min_width=150, elem_id="seed")
+    return {"face": face, "pose": pose, "prompt": prompt, "style": style, "seed": seed}
+
+
+def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
+    """The controls with defaults that suit most, folded away by subject."""
+    controls: dict[str, Any] = {}
+
+    def slider(name: str) -> None:
+        bounds = BOUNDS[name]
+        controls[name] = wording.place(
+            gr.Slider, name, minimum=bounds.least, maximum=bounds.most, step=bounds.step, value=first[name]
+        )
+
+    def number(name: str) -> None:
+        controls[name] = wording.place(gr.Number, name, value=first[name], min_width=150)
+
+    with wording.place(gr.Accordion, "face_fold", open=False):
+        slider("adapter_strength")
+        slider("identity_strength")
+        controls["region_mask"] = wording.place(gr.Checkbox, "region_mask", value=first["region_mask"])
+        controls["more_faces"] = wording.place(
+            gr.File, "more_faces", file_count="multiple", file_types=["image"], type="filepath", height=140
+        )
+        with gr.Row():
+            number("face_index")
+            number("pose_face_index")
+    with wording.place(gr.Accordion, "picture_fold", open=False):
+        size = AUTO_SIZE if first["width"] is None else f"{first['width']}x{first['height']}"
+        controls["size"] = wording.place(gr.Dropdown, "size", _size_choices, value=size, allow_custom_value=True)
+        slider("count")
+    with wording.place(gr.Accordion, "drawing_fold", open=False):
+        controls["negative_prompt"] = wording.place(
+            gr.Textbox, "negative_prompt", value=first["negative_prompt"], lines=2, max_lines=8
+        )
+        slider("steps")
+        slider("guidance_scale")
+        controls["scheduler"] = wording.place(
+            gr.Dropdown, "scheduler", lambda language: [(name, name) for name in SCHEDULERS], value=first["scheduler"]
+        )
+    return controls
+
+
+def _results(wording: Wording) -> tuple[dict[str, Any], gr.Button, gr.Button]:
+    """What comes back, and the two buttons that act on its seed."""
+    results = {
+        "gallery": wording.place(
+            gr.Gallery, "gallery", columns=2, height=560, object_fit="contain", preview=True, elem_id="gallery"
+        ),
+        "summary": gr.Markdown(label="summary", elem_id="summary"),
+    }
+    with gr.Row(equal_height=False):
+        results["seed_used"] = wording.place(gr.Number, "seed_used", interactive=False, min_width=150)
+        with gr.Column(min_width=150):
+            reuse = wording.place(gr.Button, "reuse_seed", size="sm")
+            random = wording.place(gr.Button, "random_seed", size="sm")
+    with gr.Row():
+        seen = {"interactive": False, "height": 200, "min_width": 150}
+        results["face_used"] = wording.place(gr.Image, "face_used", **seen)
+        results["key_points"] = wording.place(gr.Image, "key_points", **seen)
+    with wording.place(gr.Accordion, "settings_fold", open=False):
+        results["settings"] = wording.place(gr.JSON, "settings")
+    return results, reuse, random
+
+
+def _untouched(photo: gr.Image) -> gr.Image:
+    """`photo` handing on the uploaded file as it is.
+
+    gradio would open it first and answer an unreadable one in its own words; `images` reads it and says what is wrong.
+    """
+    photo.preprocess = lambda payload: payload and payload.path
+    return photo
+
+
+def _seed_of(settings: dict, chosen: gr.SelectData) -> int:
+    """The seed of the picture that was chosen in the gallery."""
+    return settings["seeds"][chosen.index]
+
+
+def _style_choices(language: str) -> list[tuple[str, str]]:
+    return [(style.spanish if language == "es" else style.english, name) for name, style in STYLES.items()]
+
+
+def _size_choices(language: str) -> list[tuple[str, str]]:
+    return [(say("ui.size.auto", language), AUTO_SIZE), *((size.replace("x", " × "), size) for size in SIZES)]

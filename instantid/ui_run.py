@@ -1,0 +1,207 @@
+"""One run behind the page: what was entered becomes a request, its progress and its end are said to the person."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from instantid.messages import explain, say, user_error
+from instantid.request import GenerationRequest, GenerationResult, Generator, Progress
+from instantid.sentences import SENTENCES
+from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE
+from instantid.ui_look import known
+from instantid.ui_results import save_pictures
+from ip_adapter.errors import InstantIDError
+
+log = logging.getLogger(__name__)
+
+AUTO_SIZE = "auto"
+OUTPUTS = ("gallery", "summary", "seed_used", "face_used", "key_points", "settings")
+_TRACKER = gr.Progress()  # gradio swaps in one per run when it finds this as a default
+
+
+class Session:
+    """What one browser session wants of its run.
+
+    gradio deep-copies the first value of a `gr.State` for each session and drops it with the session; each copy of
+    this one is new, as an event cannot be copied and must not be shared.
+    """
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.asked = False  # the button was pressed; the run may still wait its turn
+        self.running = False
+
+    def __deepcopy__(self, memo: dict) -> Session:
+        return Session()
+
+    def ask(self) -> None:
+        """The button was pressed: an earlier cancel is over, unless it is the running job's."""
+        if not self.running:
+            self.cancelled.clear()
+        self.asked = True
+
+    def begin(self) -> None:
+        """The run's turn has come. Over the API nobody asked before, so an earlier cancel is not meant for it."""
+        if not self.asked:
+            self.cancelled.clear()
+        self.running = True
+
+    def end(self) -> None:
+        """The run is over, however it ended."""
+        self.asked = self.running = False
+
+
+def read_size(size: str | None) -> tuple[int | None, int | None]:
+    """Width and height of "832x1216" or "832 × 1216"; (None, None) for "auto" or nothing.
+
+    Raises: UserError when it is neither.
+    """
+    if not (size or "").strip() or size == AUTO_SIZE:
+        return None, None
+    sides = re.fullmatch(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", size, re.IGNORECASE)
+    if sides is None:
+        raise user_error("ui.size_unreadable", size=size)
+    return int(sides[1]), int(sides[2])
+
+
+def summary(settings: dict[str, Any] | None, language: str) -> str:
+    """Size and timings of a result in one short line, from its settings; empty without a result."""
+    if not settings:
+        return ""
+    seconds = dict(settings["seconds"])
+    parts = [f"{settings['width']} × {settings['height']}"]
+    if "total" in seconds:
+        parts.append(say("ui.took", language, total=f"{seconds.pop('total'):.1f}"))
+    stages = [(say(f"ui.took.{k}", language), v) for k, v in seconds.items() if f"ui.took.{k}" in SENTENCES]
+    if stages:
+        parts.append(", ".join(f"{stage} {value:.1f} s" for stage, value in stages))
+    if settings.get("peak_vram_gib") is not None:
+        parts.append(say("ui.peak_vram", language, gib=f"{settings['peak_vram_gib']:.1f}"))
+    return " · ".join(parts)
+
+
+def cancel(session: Session, language: str) -> None:
+    """Asks the session's run to stop, also while it waits for its turn."""
+    session.cancelled.set()
+    gr.Info(say("ui.cancelling" if session.running or session.asked else "ui.nothing_runs", language))
+
+
+def generate_function(generator: Generator, output_folder: Path | None, cache: Path, language: str) -> Callable:
+    """The function behind the button and the API's `/generate`; its parameter names are the API's.
+
+    Args:
+        output_folder: where every picture is kept; None keeps none beyond the page.
+        cache: gradio's own folder, the only one that the page may show files from.
+        language: the default of the API's `language`.
+    """
+
+    def generate(
+        face,
+        prompt,
+        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
+        style=NO_STYLE,
+        more_faces=None,
+        face_index=0,
+        pose=None,
+        pose_face_index=0,
+        size=AUTO_SIZE,
+        steps=30,
+        guidance_scale=5.0,
+        identity_strength=0.8,
+        adapter_strength=0.8,
+        seed=None,
+        scheduler="euler",
+        count=1,
+        region_mask=False,
+        language=language,
+        session=None,
+        progress=_TRACKER,
+    ):
+        def report(done: Progress) -> None:
+            said = say(f"ui.stage.{done.stage}", language, step=done.step, steps=done.steps)
+            progress(done.step / done.steps if done.steps else 0.0, desc=said)
+
+        session.begin()
+        try:
+            if session.cancelled.is_set():
+                return _cancelled(language)
+            width, height = read_size(size)
+            request = GenerationRequest(
+                face=face,
+                prompt=prompt,
+                negative_prompt=negative_prompt or "",
+                style=style,
+                more_faces=tuple(more_faces or ()),
+                face_index=face_index,
+                pose=pose,
+                pose_face_index=pose_face_index,
+                width=width,
+                height=height,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                identity_strength=identity_strength,
+                adapter_strength=adapter_strength,
+                seed=seed,
+                scheduler=scheduler,
+                count=count,
+                region_mask=region_mask,
+            )
+            result = generator(request, report, session.cancelled.is_set)
+            return _shown(result, output_folder, cache, language)
+        except InstantIDError as error:
+            if error.code == "generation.cancelled":
+                return _cancelled(language)
+            raise _page_error(explain(error, language)) from error
+        except Exception as error:
+            log.exception("a generation failed")
+            raise _page_error(say("ui.unexpected", language, kind=type(error).__name__)) from error
+        finally:
+            session.end()
+
+    return generate
+
+
+def _shown(result: GenerationResult, output_folder: Path | None, cache: Path, language: str) -> tuple:
+    """A result as the values of `OUTPUTS`, its pictures kept in `output_folder` if there is one."""
+    cache.mkdir(parents=True, exist_ok=True)
+    paths = save_pictures(result, Path(tempfile.mkdtemp(dir=cache)))
+    if output_folder is not None:
+        try:
+            output_folder.mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                shutil.copy2(path, output_folder)
+        except OSError as error:  # a full or missing Drive must not cost a finished picture
+            reason = error.strerror or type(error).__name__
+            gr.Warning(say("ui.not_saved", language, folder=output_folder, reason=reason))
+    settings = result.settings()
+    if result.peak_vram_gib is not None:
+        settings["peak_vram_gib"] = round(result.peak_vram_gib, 2)
+    captioned = [(str(path), say("ui.caption", language, seed=seed)) for path, seed in zip(paths, result.seeds)]
+    return (
+        captioned,
+        summary(settings, language),
+        result.seeds[0],
+        result.face_picture,
+        result.key_points_picture,
+        settings,
+    )
+
+
+def _cancelled(language: str) -> tuple:
+    """Says that the run was cancelled and leaves the page as it is."""
+    gr.Info(say("ui.cancelled", language))
+    return (gr.update(),) * len(OUTPUTS)
+
+
+def _page_error(sentence: str) -> gr.Error:
+    """The red message of the page; its traceback would tell the log nothing more."""
+    return gr.Error(sentence, **known(gr.Error, print_exception=False))
