@@ -1,6 +1,7 @@
 """Questions that only an import can answer, asked of one short-lived child Python.
 
-A library that crashes or hangs while it is imported takes the child with it, never the notebook.
+A library that crashes or hangs while it is imported takes the child with it, never the notebook. This module itself
+imports nothing but the standard library: the child has to start where everything else is missing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from instantid.requirements import ROOT
-
 PROBE_SECONDS = 120.0  # a cold PyTorch on a slow disk takes half a minute
 NVIDIA_SMI_SECONDS = 20.0
+ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 ANSWER = "instantid answer: "
 

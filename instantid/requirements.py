@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+
+from instantid.probe import ROOT
 
 try:
     from packaging.requirements import Requirement
@@ -19,8 +20,6 @@ except ImportError:  # a bare Python has only the copy inside pip
     from pip._vendor.packaging.specifiers import SpecifierSet
     from pip._vendor.packaging.utils import canonicalize_name
     from pip._vendor.packaging.version import InvalidVersion, Version
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Packages that put the same module on disk: one of them is enough, two overwrite each other's files.
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
