@@ -40,6 +40,7 @@ from instantid.requirements import (
 # What insightface 1.0 to 2.1 needs besides OpenCV and onnxruntime; once it is installed its own metadata is asked.
 INSIGHTFACE_NEEDS = ("numpy", "onnx>=1.13", "tqdm", "requests", "scipy", "scikit-image")
 NEVER_CHANGED = {"torch", "numpy"}  # compiled packages all over the machine are built against these two
+BUILD_TOOLS = {"pip", "setuptools", "wheel"}  # a fresh environment has old ones that new packages refuse
 TAIL_LINES = 12  # of pip's output, in an error
 SHOWN = ("Downloading ", "Building ", "Installing ")  # the lines of pip's output worth showing while it runs
 
@@ -102,16 +103,13 @@ def installation_plan(
         missing += [item for item in further if item.name not in ONNXRUNTIME + OPENCV and not fits(item, kept)]
     replaced = {canonicalize_name(item.name) for item in missing + bare}
     staying = names - replaced
-    constraints = [
-        f"{name}=={version}"
-        for name, version in sorted(kept.items())
-        if name not in replaced | (_companions(replaced, needs) - staying - NEVER_CHANGED) and parsed(version)
-    ]
+    free = replaced | BUILD_TOOLS | (_companions(replaced, needs) - staying - NEVER_CHANGED)
+    held = [f"{name}=={kept[name]}" for name in sorted(set(kept) - free) if parsed(kept[name])]
     return InstallationPlan(
         remove=remove,
         bare=tuple(map(str, bare)),
         packages=tuple(dict.fromkeys(map(str, missing))),
-        constraints=tuple(constraints + _accepted_beside(staying, replaced, needs)) if missing else (),
+        constraints=tuple(held + _accepted_beside(staying, replaced, needs)) if missing else (),
         old_torch=old_torch,
     )
 
