@@ -126,8 +126,9 @@ def list_repository(repo_id: str, hub: Hub) -> Repository:
         )
         for entry in info.siblings or ()
     }
-    card = info.card_data
-    return Repository(repo_id, files, card and (card.get("license_name") or card.get("license")))
+    card = info.card_data or {}
+    licence = card.get("license_name") or card.get("license")
+    return Repository(repo_id, files, str(licence) if licence else None)
 
 
 def fetch_files(files: Sequence[PlannedFile], folder: Path, hub: Hub, report: OnDownload) -> None:

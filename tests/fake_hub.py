@@ -4,10 +4,12 @@ It speaks what a download needs: the list of a repository's files with sizes and
 failures a real hub has.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import threading
+import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -115,6 +117,7 @@ class FakeHub:
         self.requests = []  # (file name or "", Range header or "") of each request, in order
         self.tokens = set()  # Authorization headers seen
         self.cuts = {}  # file name -> [bytes after which the connection is closed, one per request]
+        self.pauses = {}  # file name -> seconds before each further thousand bytes
         self.failures = {}  # "owner/name" or file name -> (status, X-Error-Code)
         answers = {
             "protocol_version": "HTTP/1.1",
@@ -183,16 +186,20 @@ class FakeHub:
         start = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
         cuts = self.cuts.get(name)
-        body = content[start:]
-        self._send(request, 206 if start else 200, body, headers, sent=cuts.pop(0) if cuts else len(body))
+        sent = cuts.pop(0) if cuts else len(content)
+        self._send(request, 206 if start else 200, content[start:], headers, sent, self.pauses.get(name, 0))
 
-    def _send(self, request, status, body, headers, sent=None):
-        """Promise the whole of `body`, send its first `sent` bytes."""
+    def _send(self, request, status, body, headers, sent=None, pause=0):
+        """Promise the whole of `body`, send its first `sent` bytes, by thousands if there is a `pause` between them."""
         request.send_response(status)
         for name, value in headers.items():
             request.send_header(name, value)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        request.wfile.write(body[:sent])
+        step = 1000 if pause else max(len(body), 1)
+        with contextlib.suppress(ConnectionError):  # the client may give up
+            for start in range(0, len(body[:sent]), step):
+                request.wfile.write(body[:sent][start : start + step])
+                time.sleep(pause)
         if sent is not None and sent < len(body):
             request.close_connection = True

@@ -3,6 +3,8 @@
 import errno
 import re
 import threading
+import time
+import types
 from dataclasses import replace
 
 import fake_hub
@@ -33,7 +35,8 @@ def quick_client(monkeypatch):
     """The real client, allowed to talk, without its pauses between attempts."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", CHUNK)
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    impatient = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # Older clients keep one session per thread, made while they were offline.
     forget = getattr(huggingface_hub.utils._http, "reset_sessions", lambda: None)
@@ -190,6 +193,21 @@ def test_progress_comes_on_the_callers_thread_and_may_stop_the_download(hub, tmp
     assert threads == [threading.current_thread()]
 
 
+def test_stopping_ends_a_long_file_early_and_keeps_what_arrived(hub, tmp_path):
+    def give_up(progress):
+        if any(part.stat().st_size for part in (tmp_path / "base" / UNET).parent.glob("*.part")):
+            raise KeyboardInterrupt
+
+    hub.repos[BASE][UNET] = tensors(20_000)
+    hub.pauses[UNET] = 0.02
+    with pytest.raises(KeyboardInterrupt):
+        fetch(hub, tmp_path, on_progress=give_up)
+    assert not (tmp_path / "base" / UNET).exists()
+    hub.pauses.clear()
+    fetch(hub, tmp_path)
+    assert any(name == UNET and bounds for name, bounds in hub.requests)
+
+
 def test_a_disk_too_small_is_refused_before_the_first_byte(hub, tmp_path):
     plan = replace(plan_download(DEFAULT_BASE, tmp_path, endpoint=hub.endpoint), free_bytes=10)
     with pytest.raises(MachineError) as caught:
@@ -279,6 +297,14 @@ def test_a_single_file_base_gets_its_description(hub, tmp_path, is_local):
     hub.requests.clear()
     obtain_bundle(**options, endpoint=hub.endpoint, write=quiet)
     assert hub.requests == []
+
+
+def test_a_single_file_base_gets_its_description_also_when_all_else_is_there(hub, tmp_path):
+    hub.repos[SDXL] = base_files()
+    mine = fake_hub.write_files(tmp_path / "own", {"mine.safetensors": tensors()}) / "mine.safetensors"
+    home = write_bundle(tmp_path / "home")
+    bundle = obtain_bundle(base=mine, folder=home, endpoint=hub.endpoint, write=quiet)
+    assert bundle.base_config == home / "base_config"
 
 
 def test_a_bundle_given_by_its_folder_needs_no_hub(tmp_path):
