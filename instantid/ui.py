@@ -15,7 +15,7 @@ import gradio as gr
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.styles import STYLES
-from instantid.ui_look import QUIETLY, SPEAK, known, launch_options, look, mend_schema_reader
+from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
 from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, summary
 from instantid.ui_words import Wording
 
@@ -66,7 +66,7 @@ def create_demo(
                 controls |= _asked(wording, first)
                 with gr.Row():
                     start = wording.place(gr.Button, "generate", variant="primary", scale=3, min_width=120)
-                    stop = wording.place(gr.Button, "cancel", variant="stop", scale=1, min_width=100)
+                    stop = wording.place(gr.Button, "cancel", variant="secondary", scale=1, min_width=100)
                 controls |= _folded(wording, first)
             with gr.Column(scale=6, min_width=320):
                 results, reuse, random = _results(wording)
@@ -86,7 +86,7 @@ def create_demo(
         stop.click(cancel, [controls["session"], controls["language"]], queue=False, api_name="cancel")
 
         reuse.click(lambda seed: seed, results["seed_used"], controls["seed"], **QUIETLY)
-        random.click(lambda: None, None, controls["seed"], **QUIETLY)
+        random.click(lambda: "", None, controls["seed"], **QUIETLY)
         results["gallery"].select(_seed_of, results["settings"], results["seed_used"], **QUIETLY)
 
         def relabel(language: str, settings: dict | None) -> list:
@@ -112,7 +112,7 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
 def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
     """The controls that everyone sees."""
     with gr.Row():
-        photo = {"type": "filepath", "sources": ["upload", "clipboard"], "height": 240, "min_width": 150}
+        photo = {"type": "filepath", "sources": ["upload", "clipboard"], "height": 240, "min_width": 150, **BARE}
         face = _untouched(wording.place(gr.Image, "face", elem_id="face", **photo))
         pose = _untouched(wording.place(gr.Image, "pose", elem_id="pose", **photo))
     prompt = wording.place(gr.Textbox, "prompt", value=first["prompt"], lines=2, max_lines=8, elem_id="prompt")
@@ -124,7 +124,9 @@ def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
         style = wording.place(
             gr.Dropdown, "style", _style_choices, value=first["style"], min_width=150, elem_id="style"
         )
-        seed = wording.place(gr.Number, "seed", value=first["seed"], min_width=150, elem_id="seed")
+        # A text field, as gradio's number field turns "empty" into 0, which is a seed.
+        seed = "" if first["seed"] is None else str(first["seed"])
+        seed = wording.place(gr.Textbox, "seed", value=seed, min_width=150, elem_id="seed")
     return {"face": face, "pose": pose, "prompt": prompt, "style": style, "seed": seed}
 
 
@@ -146,7 +148,7 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
         slider("identity_strength")
         controls["region_mask"] = wording.place(gr.Checkbox, "region_mask", value=first["region_mask"])
         controls["more_faces"] = wording.place(
-            gr.File, "more_faces", file_count="multiple", file_types=["image"], type="filepath", height=140
+            gr.File, "more_faces", file_count="multiple", file_types=["image"], type="filepath", height=180
         )
         with gr.Row():
             number("face_index")
@@ -171,17 +173,17 @@ def _results(wording: Wording) -> tuple[dict[str, Any], gr.Button, gr.Button]:
     """What comes back, and the two buttons that act on its seed."""
     results = {
         "gallery": wording.place(
-            gr.Gallery, "gallery", columns=2, height=560, object_fit="contain", preview=True, elem_id="gallery"
+            gr.Gallery, "gallery", columns=2, object_fit="contain", preview=True, elem_id="gallery", **WITH_DOWNLOAD
         ),
         "summary": gr.Markdown(label="summary", elem_id="summary"),
     }
     with gr.Row(equal_height=False):
-        results["seed_used"] = wording.place(gr.Number, "seed_used", interactive=False, min_width=150)
+        results["seed_used"] = wording.place(gr.Textbox, "seed_used", interactive=False, min_width=150)
         with gr.Column(min_width=150):
             reuse = wording.place(gr.Button, "reuse_seed", size="sm")
             random = wording.place(gr.Button, "random_seed", size="sm")
     with gr.Row():
-        seen = {"interactive": False, "height": 200, "min_width": 150}
+        seen = {"interactive": False, "height": 180, "min_width": 150, **WITH_DOWNLOAD}
         results["face_used"] = wording.place(gr.Image, "face_used", **seen)
         results["key_points"] = wording.place(gr.Image, "key_points", **seen)
     with wording.place(gr.Accordion, "settings_fold", open=False):
@@ -198,9 +200,9 @@ def _untouched(photo: gr.Image) -> gr.Image:
     return photo
 
 
-def _seed_of(settings: dict, chosen: gr.SelectData) -> int:
+def _seed_of(settings: dict, chosen: gr.SelectData) -> str:
     """The seed of the picture that was chosen in the gallery."""
-    return settings["seeds"][chosen.index]
+    return str(settings["seeds"][chosen.index])
 
 
 def _style_choices(language: str) -> list[tuple[str, str]]:

@@ -23,6 +23,8 @@ CSS = """
 #about { font-size: 0.85rem; opacity: 0.8; }
 #examples { gap: 0.4rem; flex-wrap: wrap; }
 #examples button { flex: 0 1 auto; min-width: 0; font-weight: 400; font-size: 0.8rem; white-space: normal; }
+#gallery { height: 560px; }
+@media (max-width: 640px) { #gallery { height: 380px; } #about { margin-bottom: 0; } }
 #summary { font-size: 0.9rem; }
 """
 
@@ -42,6 +44,12 @@ QUIETLY = {"queue": False, "show_progress": "hidden"} | _PRIVATE
 """Event options for the page's own small steps: at once, without a spinner, out of the API."""
 
 
+# No "share": it would send people's pictures to another site.
+BARE = known(gr.Image, buttons=[], show_share_button=False, show_download_button=False, show_fullscreen_button=False)
+WITH_DOWNLOAD = known(gr.Image, buttons=["download", "fullscreen"], show_share_button=False)
+"""Buttons on a picture that comes in, and on one that comes out."""
+
+
 def mend_schema_reader() -> None:
     """Lets gradio before 5.23 describe file uploads beside pydantic 2.11 or newer; does nothing where none is needed.
 
@@ -56,7 +64,9 @@ def mend_schema_reader() -> None:
 
 def look() -> dict[str, Any]:
     """Theme and style sheet, by gradio's names for them."""
-    theme = gr.themes.Soft(primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=_MONO)
+    theme = gr.themes.Default(
+        primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=_MONO
+    )
     return {"theme": theme, "css": CSS}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from instantid.messages import explain, say, user_error
-from instantid.request import GenerationRequest, GenerationResult, Generator, Progress
+from instantid.request import MAX_SEED, GenerationRequest, GenerationResult, Generator, Progress
 from instantid.sentences import SENTENCES
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE
 from instantid.ui_look import known
@@ -73,6 +73,14 @@ def read_size(size: str | None) -> tuple[int | None, int | None]:
     return int(sides[1]), int(sides[2])
 
 
+def read_seed(seed: str | None) -> int | None:
+    """The seed in a text field that means "random" when empty. Raises: UserError when it holds no whole number."""
+    seed = (seed or "").strip()
+    if seed and not re.fullmatch(r"-?\d+", seed, re.ASCII):
+        raise user_error("request.bad_seed", value=seed, most=MAX_SEED)
+    return int(seed) if seed else None
+
+
 def summary(settings: dict[str, Any] | None, language: str) -> str:
     """Size and timings of a result in one short line, from its settings; empty without a result."""
     if not settings:
@@ -118,7 +126,7 @@ def generate_function(generator: Generator, output_folder: Path | None, cache: P
         guidance_scale=5.0,
         identity_strength=0.8,
         adapter_strength=0.8,
-        seed=None,
+        seed="",
         scheduler="euler",
         count=1,
         region_mask=False,
@@ -150,7 +158,7 @@ def generate_function(generator: Generator, output_folder: Path | None, cache: P
                 guidance_scale=guidance_scale,
                 identity_strength=identity_strength,
                 adapter_strength=adapter_strength,
-                seed=seed,
+                seed=read_seed(seed),
                 scheduler=scheduler,
                 count=count,
                 region_mask=region_mask,
@@ -189,7 +197,7 @@ def _shown(result: GenerationResult, output_folder: Path | None, cache: Path, la
     return (
         captioned,
         summary(settings, language),
-        result.seeds[0],
+        str(result.seeds[0]),
         result.face_picture,
         result.key_points_picture,
         settings,

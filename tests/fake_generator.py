@@ -41,11 +41,11 @@ class FakeGenerator:
         if self.error is not None:
             raise self.error
         for step in range(1, request.steps + 1):
+            on_progress(Progress("denoising", step, request.steps))
             while self.held and not cancelled() and not self.release.wait(0.02):
                 pass
             if cancelled():
                 raise StateError("generation.cancelled", "The run was cancelled.")
-            on_progress(Progress("denoising", step, request.steps))
         on_progress(Progress("decoding", request.steps, request.steps))
         on_progress(Progress("done", request.steps, request.steps))
         width, height = request.width or 96, request.height or 128

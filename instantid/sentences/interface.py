@@ -10,7 +10,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     # What a person gives.
     "ui.face.label": ("Foto de la cara", "Face photo"),
-    "ui.pose.label": ("Foto de la pose (opcional)", "Pose photo (optional)"),
+    "ui.pose.label": ("Pose (opcional)", "Pose (optional)"),
     "ui.prompt.label": ("Descripción", "Prompt"),
     "ui.prompt.info": (
         "Qué imagen quieres: ropa, lugar, luz. En inglés, SDXL entiende más detalles.",
@@ -26,10 +26,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "ui.example_4.value": ("violinista en una calle de noche", "violinist in a street at night"),
     "ui.style.label": ("Estilo", "Style"),
     "ui.seed.label": ("Semilla", "Seed"),
-    "ui.seed.info": (
-        "Vacía: al azar. La misma semilla repite la imagen.",
-        "Empty: random. The same seed repeats the picture.",
-    ),
+    "ui.seed.placeholder": ("al azar", "random"),
     "ui.generate.value": ("Generar", "Generate"),
     "ui.cancel.value": ("Cancelar", "Cancel"),
     # Folded: the face.
@@ -87,8 +84,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "ui.seed_used.label": ("Semilla de la imagen elegida", "Seed of the chosen picture"),
     "ui.reuse_seed.value": ("Repetir esta semilla", "Reuse this seed"),
     "ui.random_seed.value": ("Semilla al azar", "Random seed"),
-    "ui.face_used.label": ("Cara encontrada", "Face found"),
-    "ui.key_points.label": ("Puntos que guían la cara", "Key points that guide the face"),
+    "ui.face_used.label": ("Cara usada", "Face used"),
+    "ui.key_points.label": ("Puntos clave", "Key points"),
     "ui.settings_fold.label": ("Todos los ajustes de estas imágenes", "All settings of these pictures"),
     "ui.settings.label": ("Ajustes", "Settings"),
     "ui.caption": ("semilla {seed}", "seed {seed}"),
@@ -103,7 +100,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "ui.took.denoising": ("pasos", "steps"),
     "ui.took.decoding": ("revelado", "decoding"),
     "ui.took": ("{total} s en total", "{total} s in all"),
-    "ui.peak_vram": ("{gib} GiB de GPU como máximo", "{gib} GiB of GPU at most"),
+    "ui.peak_vram": ("{gib} GiB de GPU", "{gib} GiB of GPU"),
     "ui.cancelling": (
         "Cancelando: se detiene al acabar el paso en curso.",
         "Cancelling: it stops when the current step ends.",

@@ -1,0 +1,226 @@
+"""The page in a real browser. Screenshots are kept in the folder that `INSTANTID_SCREENSHOTS` names."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_generator import FakeGenerator
+from PIL import Image
+
+from instantid.messages import say
+from instantid.ui import create_demo, launch
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMEDRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="Chromium and its driver are not installed"),
+]
+
+FLAGS = (
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-dev-shm-usage",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "no-first-run",
+    "accept-lang=es",
+)
+SIZES = {"desktop": (1280, 900), "phone": (400, 850)}
+SECONDS = 20  # the longest wait for anything the page should do
+
+
+class Page:
+    """The page as a person meets it: by its words."""
+
+    def __init__(self, driver, generator):
+        self.driver = driver
+        self.generator = generator
+
+    def until(self, condition):
+        return WebDriverWait(self.driver, SECONDS, poll_frequency=0.1).until(lambda driver: condition())
+
+    def find(self, css):
+        return self.until(lambda: next(iter(self.driver.find_elements("css selector", css)), None))
+
+    def press(self, words):
+        path = f"//button[normalize-space()='{words}' or span='{words}'] | //label[normalize-space()='{words}']"
+        button = self.until(lambda: next((b for b in self.driver.find_elements("xpath", path) if b.is_displayed()), 0))
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+        button.click()
+
+    def reads(self, words):
+        return self.until(lambda: words in self.driver.find_element("tag name", "body").text)
+
+    def upload(self, css, path):
+        self.find(f"{css} input[type=file]").send_keys(str(path))
+        self.find(f"{css} img")
+
+    def write(self, css, words):
+        field = self.find(f"{css} textarea, {css} input")
+        field.clear()
+        field.send_keys(words)
+
+    def value(self, css):
+        return self.find(f"{css} textarea, {css} input").get_property("value")
+
+    def picture_is_shown(self):
+        """Whether the gallery shows a picture that has really arrived."""
+        script = "return [...document.querySelectorAll('#gallery img')].some(i => i.complete && i.naturalWidth > 0)"
+        return self.until(lambda: self.driver.execute_script(script))
+
+    def scrolls_sideways(self):
+        return self.driver.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
+
+    def keep(self, name):
+        """A screenshot of the whole page at both sizes, if a folder is named for them."""
+        folder = os.environ.get("INSTANTID_SCREENSHOTS")
+        if not folder:
+            return
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for kind, (width, height) in SIZES.items():
+            self.resize(width, height)
+            full = self.driver.execute_script("return document.documentElement.scrollHeight")
+            self.resize(width, max(height, full))
+            self.driver.save_screenshot(str(Path(folder) / f"{name}-{kind}.png"))
+        self.resize(*SIZES["desktop"])
+
+    def resize(self, width, height):
+        """Sets the viewport itself: a headless window does not get narrower than 500 pixels."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS:
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=CHROMEDRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def server():
+    generator = FakeGenerator()
+    about = {
+        "es": "CPU · modelo de prueba: los pesos son aleatorios.",
+        "en": "CPU · test model: the weights are random.",
+    }
+    demo = create_demo(generator, language="es", about=about, defaults={"steps": 4})
+    launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield demo, generator
+    demo.close()
+
+
+@pytest.fixture
+def page(driver, server):
+    demo, generator = server
+    generator.error, generator.held = None, False
+    generator.requests.clear()
+    generator.release.clear()
+    driver.get("about:blank")  # what the page before complains of when it is left is no matter of this one
+    driver.get_log("browser")
+    driver.get(demo.local_url)
+    page = Page(driver, generator)
+    page.resize(*SIZES["desktop"])
+    page.reads(say("ui.generate.value", "es"))
+    yield page
+    severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
+    assert not severe
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "face.png"
+    Image.new("RGB", (120, 150), (226, 180, 150)).save(path)
+    return path
+
+
+def test_a_photo_and_a_prompt_become_a_picture_on_the_page(page, photo):
+    page.keep("es-empty")
+    page.upload("#face", photo)
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert page.picture_is_shown()
+    assert page.reads("2.0 s en total")
+    assert page.generator.requests[0].prompt == "una persona en la nieve"
+    page.keep("es-result")
+
+
+def test_a_missing_photo_is_said_in_spanish_and_the_prompt_stays(page):
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert page.reads(say("request.no_face_photo", "es"))
+    assert page.value("#prompt") == "una persona en la nieve"
+    page.keep("es-error")
+
+
+def test_switching_to_english_says_everything_again_and_keeps_what_was_entered(page, photo):
+    page.upload("#face", photo)
+    page.write("#prompt", "una persona en la nieve")
+    page.press("English")
+    for words in ("Generate", "Face photo", "Fine tuning", "the weights are random"):
+        assert page.reads(words)
+    assert page.value("#prompt") == "una persona en la nieve"
+    assert page.value("#style") == "No style"
+    assert page.find("#face img").is_displayed()
+    page.until(lambda: page.find("html").get_attribute("lang") == "en")
+    page.press("Generate")
+    assert page.picture_is_shown()
+    for fold in ("Face and likeness", "Size and count", "Fine tuning", "All settings of these pictures"):
+        page.press(fold)
+    page.reads("guidance_scale")
+    page.keep("en-all-open")
+
+
+def test_cancel_ends_a_running_picture_without_a_red_error(page, photo):
+    page.generator.held = True
+    page.upload("#face", photo)
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert page.reads("Dibujando: paso")
+    page.keep("es-running")
+    page.press("Cancelar")
+    assert page.reads(say("ui.cancelled", "es"))
+    assert not page.driver.find_elements("css selector", ".toast-body.error")
+
+
+def test_the_seed_of_a_picture_can_be_used_again(page, photo):
+    page.upload("#face", photo)
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert page.picture_is_shown()
+    page.press("Repetir esta semilla")
+    seed = str(page.generator.requests[0].seed)
+    assert page.until(lambda: page.value("#seed") == seed)
+    page.press("Semilla al azar")
+    assert page.until(lambda: page.value("#seed") == "")
+
+
+def test_an_example_fills_the_prompt(page):
+    page.press(say("ui.example_2.value", "es"))
+    assert page.until(lambda: page.value("#prompt") == say("ui.example_2.value", "es"))
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways(page):
+    page.resize(*SIZES["phone"])
+    assert not page.scrolls_sideways()
+
+
+def test_the_page_asks_nothing_of_other_machines(page, server):
+    script = "return performance.getEntriesByType('resource').map(r => r.name)"
+    loaded = page.driver.execute_script(script)
+    assert loaded
+    assert [url for url in loaded if not url.startswith((server[0].local_url, "data:", "blob:"))] == []
