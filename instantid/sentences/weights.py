@@ -137,10 +137,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Another download is using “{folder}”. Wait until it ends.",
     ),
     "weights.random_bundle_folder_taken": (
-        "«{folder}» ya contiene otra cosa y no se ha tocado; los pesos al azar necesitan una carpeta vacía o nueva. Elige "
-        "otra.",
-        "“{folder}” already holds something else and was left alone; random weights need an empty or new folder. Choose "
-        "another.",
+        "«{folder}» ya contiene otra cosa y no se ha tocado; los pesos al azar necesitan una carpeta vacía o nueva. "
+        "Elige otra.",
+        "“{folder}” already holds something else and was left alone; random weights need an empty or new folder. "
+        "Choose another.",
     ),
     "weights.announce_size": (
         "Descarga: {remaining} de un total de {total}, en {folder} ({free} libres).",
