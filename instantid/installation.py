@@ -42,7 +42,7 @@ INSIGHTFACE_NEEDS = ("numpy", "onnx>=1.13", "tqdm", "requests", "scipy", "scikit
 NEVER_CHANGED = {"torch", "numpy"}  # compiled packages all over the machine are built against these two
 BUILD_TOOLS = {"pip", "setuptools", "wheel"}  # a fresh environment has old ones that new packages refuse
 TAIL_LINES = 12  # of pip's output, in an error
-SHOWN = ("Downloading ", "Building ", "Installing ")  # the lines of pip's output worth showing while it runs
+SHOWN = ("Downloading ", "Building ")  # the lines of pip's output worth showing while it runs: they take long
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,10 @@ class InstallationReport:
         """The report, one line per fact."""
         if self.plan.empty or not self.changed:
             return self.plan.text(language)
-        packages = ", ".join(f"{name} {version}" for name, version in sorted(self.changed.items()))
+        asked = {canonicalize_name(Requirement(line).name) for line in self.plan.bare + self.plan.packages}
+        named = [f"{name} {version}" for name, version in sorted(self.changed.items()) if name in asked]
+        others = len(self.changed) - len(named)  # what those brought along
+        packages = ", ".join(named) + (f" (+{others})" if others else "")
         lines = [
             say("install.done", language, packages=packages),
             say(
@@ -215,7 +218,7 @@ def install(
             _pip(["install", *files], rest.packages, tell)
     importlib.invalidate_caches()  # so that this process can import the new packages without a restart
     changed = {name: version for name, version in installed_versions().items() if before.get(name) != version}
-    restart = imported_among(changed, sys.modules if modules is None else modules)
+    restart = imported_among(set(changed) - BUILD_TOOLS, sys.modules if modules is None else modules)
     report = InstallationReport(plan, changed, restart)
     tell(report.text(language))
     return report
@@ -246,7 +249,7 @@ def _pip(command: Sequence[str], packages: Sequence[str], tell: Callable[[str], 
     with process:
         for line in process.stdout or ():
             tail.append(line.rstrip())
-            if line.lstrip().startswith(SHOWN):
+            if line.lstrip().startswith(SHOWN) and "kB)" not in line:
                 tell("  " + line.strip())
     if process.returncode:
         named = ", ".join(packages)
@@ -263,7 +266,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         further = [item for file in options.also for item in read_requirements(Path(file).read_text(encoding="utf-8"))]
-        report = install(options.language, options.dry_run, further=further, constraint_files=options.constraint)
+        report = install(
+            options.language,
+            options.dry_run,
+            further=further,
+            constraint_files=options.constraint,
+            modules={},  # this process ends here: nothing in it has to be restarted
+        )
     except OSError as error:
         parser.error(str(error))
     except InstantIDError as error:

@@ -126,6 +126,15 @@ def test_insightface_comes_with_its_needs_where_nothing_stands_in_for_them():
     assert (plan.bare, plan.packages) == ((), ("insightface>=1.0.1",))
 
 
+@pytest.mark.parametrize(("found", "flavour"), [("libGL.so.1", "opencv-python"), (None, "opencv-python-headless")])
+def test_linux_without_graphics_libraries_gets_the_headless_opencv(monkeypatch, found, flavour):
+    monkeypatch.setattr(installation.sys, "platform", "linux")
+    monkeypatch.setattr(installation, "find_library", lambda name: found)
+    monkeypatch.setattr(installation, "installed_versions", dict)
+    packages = installation.plan_for_this_machine().packages
+    assert [line for line in packages if line.startswith("opencv")] == [f"{flavour}>=4.8"]
+
+
 def test_needs_left_missing_by_an_interrupted_installation_are_found():
     needs = {"insightface": ["onnx>=1.13", "onnxruntime", "opencv-python", 'PyYAML; extra == "gui"']}
     assert installation_plan(REQUIREMENTS, COMPLETE, needs=needs).packages == ("onnx>=1.13",)
