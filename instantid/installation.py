@@ -63,10 +63,9 @@ class InstallationPlan:
         """What would be done, one line per step."""
         steps = (("remove", self.remove), ("bare", self.bare), ("packages", self.packages))
         lines = [say(f"install.{step}", language, packages=", ".join(names)) for step, names in steps if names]
-        lines = lines or [say("install.nothing", language)]
         if self.old_torch:
             lines.append(say("install.old_torch", language, version=self.old_torch))
-        return "\n".join(lines)
+        return "\n".join(lines or [say("install.nothing", language)])
 
 
 def installation_plan(
