@@ -38,6 +38,7 @@ CROSS_ATTENTION_WIDTH = sum(TEXT_WIDTHS)  # 2048 in SDXL
 POOLED_WIDTH = 20  # 1280 in SDXL
 TIME_WIDTH = 8  # of each of the six size numbers, 256 in SDXL
 PROMPT_TOKENS = 77
+KEY_POINT_GAIN = 1.75  # SiLU halves small signals: without it little of the key points survives IdentityNet's 8 layers
 
 # What the UNet and IdentityNet share: SDXL's three levels, the first without attention, heads 8 wide.
 LEVELS: dict[str, Any] = {
@@ -156,7 +157,7 @@ def random_weight(name: str, shape: Iterable[int], seed: int) -> torch.Tensor:
     shape = tuple(shape)
     z = np.random.RandomState([seed, zlib.crc32(name.encode())]).standard_normal(shape)
     if len(shape) > 1:
-        z /= np.prod(shape[1:]) ** 0.5
+        z *= (KEY_POINT_GAIN if "controlnet_cond_embedding" in name else 1) / np.prod(shape[1:]) ** 0.5
     else:
         z = 0.1 * z + (1 if name.endswith(".weight") else 0)
     return torch.from_numpy(z.astype(np.float32))

@@ -167,20 +167,31 @@ def test_the_prompt_changes_the_picture(pipeline):
     assert np.abs(pictures[0] - pictures[1]).max() > 0.01
 
 
-def test_identitynet_speaks_at_every_level(bundle, pipeline):
+@pytest.fixture(scope="module")
+def identitynet(bundle):
     net = ControlNetModel.from_pretrained(bundle / "ControlNetModel")
-    size = {"text_embeds": torch.zeros(1, 20), "time_ids": torch.ones(1, 6)}
-    with torch.no_grad():
-        down, middle = net(
-            torch.ones(1, 4, 16, 16),
-            500,
-            torch.ones(1, 16, CROSS_ATTENTION_WIDTH),
-            torch.ones(1, 3, 128, 128),
-            added_cond_kwargs=size,
-            return_dict=False,
-        )
-    assert len(down) == 9
-    assert min(residual.abs().mean().item() for residual in (*down, middle)) > 0.01
+
+    @torch.no_grad()
+    def residuals(tokens=1.0, key_points=1.0):
+        size = {"text_embeds": torch.zeros(1, 20), "time_ids": torch.ones(1, 6)}
+        tokens = torch.full((1, 16, CROSS_ATTENTION_WIDTH), tokens)
+        key_points = torch.full((1, 3, 128, 128), key_points)
+        down, middle = net(torch.ones(1, 4, 16, 16), 500, tokens, key_points, added_cond_kwargs=size, return_dict=False)
+        return [*down, middle]
+
+    return residuals
+
+
+def test_identitynet_speaks_at_every_level(identitynet):
+    residuals = identitynet()
+    assert len(residuals) == 9 + 1
+    assert min(residual.abs().mean().item() for residual in residuals) > 0.01
+
+
+@pytest.mark.parametrize("change", [{"tokens": 0.0}, {"key_points": 0.0}])
+def test_identitynet_hears_the_identity_and_the_key_points(identitynet, change):
+    before, after = identitynet()[-1], identitynet(**change)[-1]
+    assert (after - before).abs().mean() > 0.01 * before.abs().mean()
 
 
 def test_the_adapter_says_its_heads_and_fits_the_unet(bundle, pipeline):
