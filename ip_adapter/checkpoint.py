@@ -8,6 +8,7 @@ tensors under `image_proj.` and `ip_adapter.`. Both may carry the Resampler's he
 import json
 import logging
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,8 +124,10 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
 
 def _read_pickle(path: Path) -> Mapping:
     try:
-        # Files of the zip kind can be mapped; the older kind has to be read.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about the pickle's age; the outcome says enough
+            # Files of the zip kind can be mapped; the older kind has to be read.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise UserError(
             "adapter.unsafe",

@@ -19,8 +19,8 @@ WHO_REPLACES = {
     "FusedAttnProcessor2_0": "UNet.fuse_qkv_projections()",
     "IPAdapterAttnProcessor": "load_ip_adapter()",
     "IPAdapterAttnProcessor2_0": "load_ip_adapter()",
-    "AttnProcessor": "UNet.set_default_attn_processor() or unload_ip_adapter()",
-    "AttnProcessor2_0": "UNet.set_default_attn_processor() or unload_ip_adapter()",
+    "AttnProcessor": "UNet.set_attn_processor() or set_default_attn_processor()",
+    "AttnProcessor2_0": "UNet.set_attn_processor() or set_default_attn_processor()",
 }
 
 Layers = dict[str, IdentityAttnProcessor]

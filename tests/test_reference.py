@@ -13,8 +13,8 @@ from ip_adapter.resampler import Resampler
 
 REFERENCE = np.load(Path(__file__).with_name("reference.npz"))
 
-# Of the largest value: latents reach 13, and float32 rounding alone, measured against float64, is 2e-5 there. Kernels of
-# another processor round otherwise.
+# Of the largest value: latents reach 13, and float32 rounding alone, measured against float64, is 2e-5 there; another
+# processor rounds otherwise.
 TOLERANCE = 1e-5
 
 
