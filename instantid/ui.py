@@ -12,7 +12,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
+from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.styles import STYLES
 from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
@@ -82,12 +82,19 @@ def create_demo(
             scroll_to_output=True,
             **known(gr.on, show_progress_on=[results["gallery"]]),
         )
-        generated.success(lambda: gr.update(selected_index=0), None, results["gallery"], **QUIETLY)
-        stop.click(cancel, [controls["session"], controls["language"]], queue=False, api_name="cancel")
+        generated.success(_show_first, results["settings"], results["gallery"], **QUIETLY)
+        # In the queue, as only queued steps may show a message; without a limit, so that it never waits there.
+        stop.click(
+            cancel,
+            [controls["session"], controls["language"]],
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_name="cancel",
+        )
 
         reuse.click(lambda seed: seed, results["seed_used"], controls["seed"], **QUIETLY)
         random.click(lambda: "", None, controls["seed"], **QUIETLY)
-        results["gallery"].select(_seed_of, results["settings"], results["seed_used"], **QUIETLY)
+        results["gallery"].select(_seed_of, None, results["seed_used"], **QUIETLY)
 
         def relabel(language: str, settings: dict | None) -> list:
             return [*wording.updates(language), about[language], summary(settings, language)]
@@ -126,7 +133,7 @@ def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
         )
         # A text field, as gradio's number field turns "empty" into 0, which is a seed.
         seed = "" if first["seed"] is None else str(first["seed"])
-        seed = wording.place(gr.Textbox, "seed", value=seed, min_width=150, elem_id="seed")
+        seed = wording.place(gr.Textbox, "seed", value=seed, max_lines=1, min_width=150, elem_id="seed")
     return {"face": face, "pose": pose, "prompt": prompt, "style": style, "seed": seed}
 
 
@@ -137,7 +144,13 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
     def slider(name: str) -> None:
         bounds = BOUNDS[name]
         controls[name] = wording.place(
-            gr.Slider, name, minimum=bounds.least, maximum=bounds.most, step=bounds.step, value=first[name]
+            gr.Slider,
+            name,
+            minimum=bounds.least,
+            maximum=bounds.most,
+            step=bounds.step,
+            value=first[name],
+            elem_id=name,
         )
 
     def number(name: str) -> None:
@@ -155,7 +168,15 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
             number("pose_face_index")
     with wording.place(gr.Accordion, "picture_fold", open=False):
         size = AUTO_SIZE if first["width"] is None else f"{first['width']}x{first['height']}"
-        controls["size"] = wording.place(gr.Dropdown, "size", _size_choices, value=size, allow_custom_value=True)
+        # The same words in both languages: gradio 4 keeps the old text of a field that one may write in.
+        controls["size"] = wording.place(
+            gr.Dropdown,
+            "size",
+            lambda language: [(name.replace("x", " × "), name) for name in (AUTO_SIZE, *SIZES)],
+            value=size,
+            allow_custom_value=True,
+            elem_id="size",
+        )
         slider("count")
     with wording.place(gr.Accordion, "drawing_fold", open=False):
         controls["negative_prompt"] = wording.place(
@@ -178,7 +199,9 @@ def _results(wording: Wording) -> tuple[dict[str, Any], gr.Button, gr.Button]:
         "summary": gr.Markdown(label="summary", elem_id="summary"),
     }
     with gr.Row(equal_height=False):
-        results["seed_used"] = wording.place(gr.Textbox, "seed_used", interactive=False, min_width=150)
+        results["seed_used"] = wording.place(
+            gr.Textbox, "seed_used", interactive=False, max_lines=1, min_width=150, elem_id="seed_used"
+        )
         with gr.Column(min_width=150):
             reuse = wording.place(gr.Button, "reuse_seed", size="sm")
             random = wording.place(gr.Button, "random_seed", size="sm")
@@ -200,14 +223,15 @@ def _untouched(photo: gr.Image) -> gr.Image:
     return photo
 
 
-def _seed_of(settings: dict, chosen: gr.SelectData) -> str:
-    """The seed of the picture that was chosen in the gallery."""
-    return str(settings["seeds"][chosen.index])
+def _show_first(settings: dict | None) -> dict:
+    """The gallery on its first picture: it would stay on the place that the last result was left at."""
+    return gr.update(selected_index=0) if settings else gr.update()
+
+
+def _seed_of(chosen: gr.SelectData) -> str:
+    """The seed of the picture that was chosen in the gallery: the last word of its caption, in both languages."""
+    return chosen.value["caption"].split()[-1]
 
 
 def _style_choices(language: str) -> list[tuple[str, str]]:
     return [(style.spanish if language == "es" else style.english, name) for name, style in STYLES.items()]
-
-
-def _size_choices(language: str) -> list[tuple[str, str]]:
-    return [(say("ui.size.auto", language), AUTO_SIZE), *((size.replace("x", " × "), size) for size in SIZES)]

@@ -65,9 +65,14 @@ def mend_schema_reader() -> None:
 def look() -> dict[str, Any]:
     """Theme and style sheet, by gradio's names for them."""
     theme = gr.themes.Default(
-        primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_FONT, font_mono=_MONO
+        primary_hue="teal", secondary_hue="teal", neutral_hue="slate", font=_fonts(_FONT), font_mono=_fonts(_MONO)
     )
     return {"theme": theme, "css": CSS}
+
+
+def _fonts(names: tuple[str, ...]) -> list[gr.themes.Font]:
+    """Fonts of the person's own system; gradio 5 would ask its server for a file of a plain name."""
+    return [gr.themes.Font(name) for name in names]
 
 
 def launch_options() -> dict[str, Any]:

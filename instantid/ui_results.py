@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,10 @@ def picture_settings(result: GenerationResult, index: int) -> dict[str, Any]:
 def save_pictures(result: GenerationResult, folder: Path) -> list[Path]:
     """Writes each picture as PNG with its settings (JSON under the text key `SETTINGS_KEY`); returns the files.
 
-    The names hold local time to the millisecond and seed, so that runs never overwrite each other. Raises: OSError.
+    The names hold local time to the microsecond and the seed, so that runs never overwrite each other. Raises: OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    now = time.time()
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now)) + f"-{int(now % 1 * 1000):03d}"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     paths = []
     for index, (picture, seed) in enumerate(zip(result.images, result.seeds)):
         text = PngInfo()

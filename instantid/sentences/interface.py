@@ -58,10 +58,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "ui.picture_fold.label": ("Tamaño y cantidad", "Size and count"),
     "ui.size.label": ("Tamaño (ancho×alto)", "Size (width×height)"),
     "ui.size.info": (
-        "Elige uno o escribe el tuyo en múltiplos de 8. A 1024×1024 exactos suelen salir marcas de agua.",
-        "Choose one or type your own in multiples of 8. Exactly 1024×1024 tends to bring watermarks.",
+        "auto: según la foto. También puedes escribir el tuyo en múltiplos de 8. A 1024×1024 exactos suelen salir "
+        "marcas de agua.",
+        "auto: from the photo. You can also type your own in multiples of 8. Exactly 1024×1024 tends to bring "
+        "watermarks.",
     ),
-    "ui.size.auto": ("Automático, según la foto", "Automatic, from the photo"),
     "ui.count.label": ("Número de imágenes", "Number of pictures"),
     "ui.count.info": ("Cada una usa la semilla siguiente.", "Each one uses the next seed."),
     # Folded: the drawing.
