@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError, safe_open
 
-from instantid.messages import user_error
+from instantid.messages import LANGUAGES, user_error
 
 MODELS = ("text_encoder", "text_encoder_2", "unet", "vae")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
@@ -40,11 +40,15 @@ class Bundle:
     face_pack: Path  # the folder that directly holds the two .onnx files
     base_config: Path | None  # diffusers folder that describes a single-file base
     variant: str | None  # "fp16" when the base folder has fp16 files: they are preferred
-    description: str
+    description: str | dict[str, str]  # one for every language, or language -> text
 
     def variant_of(self, model: str) -> str | None:
         """ "fp16" or None for one of `MODELS` of a base folder: some repositories have fp16 files of the UNet only."""
         return _variant(path.name for path in (self.base / model).glob("*"))
+
+    def described(self, language: str) -> str:
+        """What this bundle is, in `language`."""
+        return self.description if isinstance(self.description, str) else self.description[language]
 
 
 def open_bundle(folder: Path, base: Path | None = None) -> Bundle:
@@ -243,10 +247,12 @@ def _read_json(file: Path) -> dict:
     return content
 
 
-def _description(folder: Path, base: Path) -> str:
+def _description(folder: Path, base: Path) -> str | dict[str, str]:
     """What bundle.json says of the bundle, or the base model's name."""
     own = folder / "bundle.json"
     told = _read_json(own).get("description") if own.exists() else None
+    if isinstance(told, dict) and set(LANGUAGES) <= set(told):
+        return {language: str(told[language]) for language in LANGUAGES}
     return str(told or f"InstantID · {base.name}")
 
 

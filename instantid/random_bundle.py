@@ -30,7 +30,10 @@ from ip_adapter.errors import InstantIDError
 from ip_adapter.layers import cross_attention
 from ip_adapter.resampler import Resampler
 
-DESCRIPTION = "The weights are random: pictures are noise, the machinery is real."
+DESCRIPTION = {
+    "es": "Pesos aleatorios: las imágenes son ruido, la maquinaria es real",
+    "en": "Random weights: the pictures are noise, the machinery is real",
+}
 LAYOUT = 1  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
 
 TEXT_WIDTHS = (24, 40)  # hidden sizes of the two text encoders (768 and 1280 in SDXL)
@@ -88,7 +91,7 @@ def write_random_bundle(folder: Path, *, seed: int = 0, native_size: int = 128, 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workshop:
         new = Path(workshop, "new")
         _write_parts(new, seed, native_size, getattr(torch, dtype))
-        (new / "README.md").write_text(f"# Random bundle\n\n{DESCRIPTION}\n", encoding="utf-8")
+        (new / "README.md").write_text(f"# Random bundle\n\n{DESCRIPTION['en']}.\n", encoding="utf-8")
         _write_json(new / "bundle.json", card)
         if folder.exists():
             folder.rename(Path(workshop, "old"))
@@ -255,7 +258,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m instantid.random_bundle", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="python -m instantid.random_bundle", description=DESCRIPTION["en"])
     parser.add_argument("folder", type=Path)
     try:
         print(write_random_bundle(parser.parse_args().folder))

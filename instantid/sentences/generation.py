@@ -33,6 +33,19 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{field}» vale {value}; tiene que ser múltiplo de {multiple}. El más cercano es {nearest}.",
         "“{field}” is {value}; it must be a multiple of {multiple}. The nearest is {nearest}.",
     ),
+    "generation.cancelled": ("Generación cancelada.", "Generation cancelled."),
+    "generation.out_of_memory": (
+        "La GPU se quedó sin memoria con {size} píxeles (descarga: {offload}). Pide una imagen más pequeña o carga "
+        'los modelos con offload="model".',
+        "The GPU ran out of memory at {size} pixels (offload: {offload}). Ask for a smaller picture, or load the "
+        'models with offload="model".',
+    ),
+    "generation.not_finite": (
+        "El modelo dio números no finitos en {precision}, que se verían como una imagen negra. Carga los modelos con "
+        'precision="float32" u otro modelo base.',
+        "The model gave numbers that are not finite in {precision}, which would show as a black picture. Load the "
+        'models with precision="float32", or another base model.',
+    ),
     "request.bad_seed": (
         "La semilla vale {value}; tiene que ser un número entero entre 0 y {most}, o vacía para una al azar.",
         "The seed is {value}; it must be a whole number from 0 to {most}, or empty for a random one.",

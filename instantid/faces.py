@@ -1,0 +1,158 @@
+"""A photo becomes a face: identity embedding, five key points, box. Through insightface, 0.7.3 and 1.0 onwards.
+
+The detector is asked for its sizes call by call (`detect(input_size=…)`), because the two generations of insightface
+forget different ways of setting it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from instantid.images import clamped_box
+from instantid.messages import user_error
+
+logger = logging.getLogger(__name__)
+
+DETECTOR_SIZES = (640, 512, 384, 256, 192, 128)  # large faces are found only at the small ones
+PADDING = 0.5  # of each side, when nothing was found: faces that fill the photo
+EMBEDDING_WIDTH = 512
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PICTURE_MARGIN = 0.3  # of the face box, around the face shown to the person
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face of one photo."""
+
+    embedding: np.ndarray  # (512,) float32, raw: not normalised
+    key_points: np.ndarray  # (5, 2) x, y in the photo: left eye, right eye, nose, left and right corner of the mouth
+    box: np.ndarray  # (4,) x1, y1, x2, y2; may leave the photo
+    score: float  # of the detector, 0 … 1
+    index: int  # rank by size among the faces of the photo, 0 = largest
+    count: int  # faces in the photo
+    photo_size: tuple[int, int]  # width, height
+
+    def picture(self, photo: Image.Image) -> Image.Image:
+        """The part of the photo around this face."""
+        return photo.crop(clamped_box(self.box, photo.size, PICTURE_MARGIN))
+
+
+class FaceAnalyser:
+    """Detector and recogniser of one face pack.
+
+    Args:
+        face_pack: the folder that directly holds the two .onnx files.
+        device: "cpu" (a fraction of a second, no GPU memory) or "cuda".
+
+    Attributes:
+        provider: the onnxruntime provider that really runs: it falls back to the CPU without a word.
+    """
+
+    def __init__(self, face_pack: Path, device: str = "cpu") -> None:
+        asked = PROVIDERS[device]
+        if device == "cuda":
+            _load_cuda_libraries()
+        try:
+            with contextlib.redirect_stdout(io.StringIO()) as said:  # insightface prints each model it finds
+                from insightface.app import FaceAnalysis
+
+                self._app = FaceAnalysis(
+                    name=str(Path(face_pack).resolve()),
+                    allowed_modules=["detection", "recognition"],
+                    providers=list(dict.fromkeys([asked, PROVIDERS["cpu"]])),
+                )
+                self._app.prepare(ctx_id=0 if device == "cuda" else -1, det_size=(DETECTOR_SIZES[0],) * 2)
+        except ImportError:
+            raise
+        except Exception as error:  # insightface asserts, onnxruntime has its own types
+            raise user_error("faces.pack_unusable", folder=face_pack, reason=type(error).__name__) from error
+        logger.debug("insightface: %s", said.getvalue())
+        if "recognition" not in self._app.models:
+            raise user_error("faces.no_recogniser", folder=face_pack)
+        self.provider: str = self._app.models["recognition"].session.get_providers()[0]
+        if self.provider != asked:
+            logger.warning("face analysis was asked to run on %s and runs on %s", asked, self.provider)
+
+    def find(self, photo: Image.Image) -> list[Face]:
+        """Every face of the photo, largest first; empty if there is none. Slower than `analyse` for many faces."""
+        boxes, points = self._detect(_bgr(photo))
+        return [self._face(photo, boxes, points, i) for i in range(len(boxes))]
+
+    def analyse(self, photo: Image.Image, index: int = 0) -> Face:
+        """Face number `index` of the photo, 0 = largest.
+
+        Raises: UserError if there is no face, or fewer than asked for.
+        """
+        boxes, points = self._detect(_bgr(photo))
+        if len(boxes) == 0:
+            raise user_error("faces.none", width=photo.width, height=photo.height)
+        if not 0 <= index < len(boxes):
+            raise user_error("faces.no_such_index", index=index, count=len(boxes), last=len(boxes) - 1)
+        return self._face(photo, boxes, points, index)
+
+    def _face(self, photo: Image.Image, boxes: np.ndarray, points: np.ndarray, index: int) -> Face:
+        from insightface.app.common import Face as DetectedFace
+
+        detected = DetectedFace(bbox=boxes[index, :4], kps=points[index], det_score=boxes[index, 4])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # insightface's, about scikit-image
+            embedding = self._app.models["recognition"].get(_bgr(photo), detected)
+        if embedding.shape != (EMBEDDING_WIDTH,):
+            raise user_error("faces.embedding_width", width=embedding.size, needed=EMBEDDING_WIDTH)
+        return Face(
+            embedding=np.asarray(embedding, dtype=np.float32),
+            key_points=points[index].astype(np.float64),
+            box=boxes[index, :4].astype(np.float64),
+            score=float(boxes[index, 4]),
+            index=index,
+            count=len(boxes),
+            photo_size=photo.size,
+        )
+
+    def _detect(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (n, 5) with scores and key points (n, 5, 2), largest face first, in the photo's pixels."""
+        boxes, points = self._detect_at_some_size(bgr)
+        if len(boxes) == 0:
+            pad_y, pad_x = (int(side * PADDING) for side in bgr.shape[:2])
+            padded = np.pad(bgr, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)))
+            boxes, points = self._detect_at_some_size(padded)
+            boxes, points = boxes - [pad_x, pad_y, pad_x, pad_y, 0], points - [pad_x, pad_y]
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        order = np.argsort(-areas, kind="stable")
+        return boxes[order], points[order]
+
+    def _detect_at_some_size(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        for size in DETECTOR_SIZES:
+            boxes, points = self._app.det_model.detect(bgr, input_size=(size, size), max_num=0)
+            if len(boxes):
+                return boxes, points
+        return np.zeros((0, 5)), np.zeros((0, 5, 2))
+
+
+def mean_embedding(faces: Sequence[Face]) -> np.ndarray:
+    """One identity (512,) from several photos of one person: the mean of the raw embeddings."""
+    return np.mean([face.embedding for face in faces], axis=0)
+
+
+def _bgr(photo: Image.Image) -> np.ndarray:
+    """insightface follows OpenCV's order of colours."""
+    return np.ascontiguousarray(np.asarray(photo)[:, :, ::-1])
+
+
+def _load_cuda_libraries() -> None:
+    """onnxruntime finds CUDA only when its libraries are loaded already, as importing torch does."""
+    import onnxruntime
+
+    importlib.import_module("torch")
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()

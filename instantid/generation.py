@@ -1,0 +1,193 @@
+"""A request becomes pictures: the project's only `generate_image`; notebook, page and command line all call it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import diffusers
+import numpy as np
+import torch
+from PIL import Image
+
+from instantid.faces import Face, mean_embedding
+from instantid.hardware import free_memory, peak_vram_gib, reset_peak_vram, synchronize
+from instantid.images import Placement, open_photo, output_size, place, region_mask
+from instantid.loading import Models
+from instantid.messages import machine_error, state_error
+from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, OnProgress, Progress
+from instantid.styles import STYLES
+from pipeline_stable_diffusion_xl_instantid import draw_kps
+
+logger = logging.getLogger(__name__)
+
+WAIT_FOR_TURN = 0.1  # seconds between two looks at `cancelled` while another generation runs
+
+
+def generate_image(
+    models: Models,
+    request: GenerationRequest,
+    on_progress: OnProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> GenerationResult:
+    """Make the pictures that `request` asks for, one after the other.
+
+    Args:
+        on_progress: told of each stage and step, on this thread.
+        cancelled: asked between steps; True ends the run.
+
+    Raises:
+        UserError: a photo, number or choice that cannot be used.
+        StateError: `generation.cancelled`.
+        MachineError: out of memory, or the model gave no finite numbers. GPU memory is free again then.
+    """
+    run = _Run(models, request.checked(), on_progress or (lambda _: None), cancelled or (lambda: False))
+    with run.turn():
+        try:
+            return run.generate()
+        except torch.OutOfMemoryError:
+            size = f"{run.width} × {run.height}"
+        finally:
+            run.clean_up()
+    raise machine_error("generation.out_of_memory", size=size, offload=models.plan.offload)
+
+
+@dataclass
+class _Scene:
+    """What the photos say: who, and where in the picture."""
+
+    face: Face
+    face_picture: Image.Image
+    embedding: np.ndarray  # (512,)
+    placed: Face  # the face that gives place and pose
+    placement: Placement
+    key_points_picture: Image.Image  # output size
+
+
+class _Run:
+    """One generation from beginning to end."""
+
+    def __init__(
+        self, models: Models, request: GenerationRequest, on_progress: OnProgress, cancelled: Callable[[], bool]
+    ) -> None:
+        self.models = models
+        self.pipeline = models.pipeline
+        self.request = request
+        self.on_progress = on_progress
+        self.cancelled = cancelled
+        self.width, self.height = request.width or 0, request.height or 0
+        self.seconds: dict[str, float] = {"faces": 0.0, "denoising": 0.0, "decoding": 0.0}
+        self.start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other generation runs on these models."""
+        while not self.models.lock.acquire(timeout=WAIT_FOR_TURN):
+            self._stop_if_cancelled()
+        try:
+            yield
+        finally:
+            self.models.lock.release()
+
+    def generate(self) -> GenerationResult:
+        self.start = time.perf_counter()
+        reset_peak_vram()
+        self._report("faces")
+        scene = self._read_photos()
+        self.seconds["faces"] = time.perf_counter() - self.start
+        self._report("text")
+        self._set_scheduler()
+        images = [self._one_picture(scene, i, seed) for i, seed in enumerate(self.request.seeds())]
+        self._report("done", self.request.steps * self.request.count)
+        self.seconds["total"] = time.perf_counter() - self.start
+        return GenerationResult(
+            images=images,
+            seeds=self.request.seeds(),
+            request=self.request,
+            width=self.width,
+            height=self.height,
+            face=scene.face,
+            face_picture=scene.face_picture,
+            key_points_picture=scene.key_points_picture,
+            seconds=self.seconds,
+            peak_vram_gib=peak_vram_gib(),
+        )
+
+    def clean_up(self) -> None:
+        """After success and failure alike: models that moved to the GPU go back, nothing is held there."""
+        self.pipeline.maybe_free_model_hooks()
+        free_memory()
+
+    def _read_photos(self) -> _Scene:
+        request, analyser = self.request, self.models.faces
+        photo = open_photo(request.face)
+        face = analyser.analyse(photo, request.face_index)
+        others = [analyser.analyse(open_photo(other)) for other in request.more_faces]
+        pose_photo, placed = photo, face
+        if request.pose is not None:
+            pose_photo = open_photo(request.pose)
+            placed = analyser.analyse(pose_photo, request.pose_face_index)
+        if not self.width:
+            self.width, self.height = output_size(pose_photo.size, self.models.native_size)
+        canvas = (self.width, self.height)
+        placement = place(pose_photo.size, canvas, placed.box)
+        key_points = draw_kps(Image.new("RGB", canvas), placement.points(placed.key_points))
+        return _Scene(face, face.picture(photo), mean_embedding([face, *others]), placed, placement, key_points)
+
+    def _set_scheduler(self) -> None:
+        name, settings = SCHEDULERS[self.request.scheduler]
+        self.pipeline.scheduler = getattr(diffusers, name).from_config(self.models.scheduler_config, **settings)
+
+    def _one_picture(self, scene: _Scene, number: int, seed: int) -> Image.Image:
+        request = self.request
+        prompt, negative_prompt = STYLES[request.style].apply(request.prompt, request.negative_prompt)
+        mask = None
+        if request.region_mask:
+            mask = region_mask((self.width, self.height), scene.placement.box(scene.placed.box))
+        started = time.perf_counter()
+        last_step = started
+
+        def after_step(pipeline: object, step: int, timestep: object, tensors: dict) -> dict:
+            nonlocal last_step
+            self._stop_if_cancelled()
+            done = min(step + 1, request.steps)
+            if done == request.steps:
+                synchronize()
+                last_step = time.perf_counter()
+            self._report("denoising", number * request.steps + done)
+            if done == request.steps:
+                self._report("decoding", number * request.steps + done)
+            return tensors
+
+        picture = self.pipeline(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            image=scene.key_points_picture,
+            image_embeds=scene.embedding,
+            control_mask=mask,
+            ip_adapter_scale=request.adapter_strength,
+            controlnet_conditioning_scale=request.identity_strength,
+            guidance_scale=request.guidance_scale,
+            num_inference_steps=request.steps,
+            width=self.width,
+            height=self.height,
+            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise on every machine
+            callback_on_step_end=after_step,
+            output_type="np",
+        ).images[0]
+        self.seconds["denoising"] += last_step - started
+        self.seconds["decoding"] += time.perf_counter() - last_step
+        if not np.isfinite(picture).all():
+            raise machine_error("generation.not_finite", precision=self.models.plan.precision)
+        return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+    def _report(self, stage: str, step: int = 0) -> None:
+        steps = self.request.steps * self.request.count
+        self.on_progress(Progress(stage, step, steps, time.perf_counter() - self.start))
+
+    def _stop_if_cancelled(self) -> None:
+        if self.cancelled():
+            raise state_error("generation.cancelled")

@@ -1,0 +1,218 @@
+"""From a bundle on disk to models ready to generate. The same way for every bundle: published, shipped or random."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from instantid.bundle import Bundle
+from instantid.faces import FaceAnalyser
+from instantid.hardware import Hardware, detect_hardware, free_memory, limit_vram, prepare_allocator
+from instantid.memory_plan import MemoryPlan, PlanOptions, choose_plan
+from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say, user_error
+from instantid.monitor import MemoryMonitor
+from instantid.weights import obtain_bundle
+from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
+
+logger = logging.getLogger(__name__)
+
+# diffusers class of each model of a base folder, in the order of loading: the largest first, while memory is emptiest.
+MODEL_CLASSES = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+
+
+@dataclass(eq=False)
+class Models:
+    """Everything that `generate_image` needs."""
+
+    pipeline: StableDiffusionXLInstantIDPipeline
+    faces: FaceAnalyser
+    bundle: Bundle
+    plan: MemoryPlan
+    hardware: Hardware  # before loading
+    scheduler_config: dict  # the base model's own; each request lays its scheduler over it
+    lock: threading.Lock = field(default_factory=threading.Lock)  # one generation at a time
+
+    @property
+    def native_size(self) -> int:
+        """Pixels: the square side that the base model was made for; 1024 for SDXL."""
+        return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+
+    def about(self) -> dict[str, str]:
+        """One line for the head of the page, in each language."""
+        device = self.hardware.name if self.plan.device == self.hardware.device else self.plan.device
+        facts = {"device": device, "precision": self.plan.precision}
+        return {
+            language: say("loading.about", language, description=self.bundle.described(language), **facts)
+            for language in LANGUAGES
+        }
+
+
+def load_models(
+    source: str | Path | None = None,
+    base: str | Path | None = None,
+    *,
+    folder: str | Path | None = None,
+    options: PlanOptions | None = None,
+    faces_on: str = "cpu",
+    language: str = DEFAULT_LANGUAGE,
+    write: Callable[[str], None] = print,
+) -> Models:
+    """Obtain a bundle (download it if need be), plan the memory, and load, with a memory line at each stage.
+
+    Args:
+        source: a bundle folder; None = the published weights, downloaded to `folder`.
+        base: base model: a name of `weights.BASE_MODELS`, a hub id, a diffusers folder or a .safetensors file.
+        options: what the person decides about memory themselves.
+        faces_on: "cpu" or "cuda".
+        language: of the lines.
+        write: takes each line.
+
+    Raises: InstantIDError in one sentence; nothing is left on the GPU then.
+    """
+    prepare_allocator()
+    bundle = obtain_bundle(source, base, folder, language=language, write=write)
+    return load_bundle(bundle, options=options, faces_on=faces_on, language=language, write=write)
+
+
+def load_bundle(
+    bundle: Bundle,
+    *,
+    options: PlanOptions | None = None,
+    faces_on: str = "cpu",
+    language: str = DEFAULT_LANGUAGE,
+    write: Callable[[str], None] = print,
+) -> Models:
+    """As `load_models`, from a bundle that is on disk already."""
+    start = time.perf_counter()
+    _quiet_libraries()
+    prepare_allocator()
+    hardware = detect_hardware(bundle.identitynet)
+    plan = choose_plan(hardware, options)
+    monitor = MemoryMonitor(write, language)
+    write(say("loading.description", language, description=bundle.described(language)))
+    write(plan.text(language))
+    monitor.stage("start")
+    if plan.device == "cuda" and plan.memory_fraction:
+        limit_vram(plan.memory_fraction)
+    try:
+        faces = FaceAnalyser(bundle.face_pack, faces_on)
+        write(say("loading.faces_on", language, provider=faces.provider))
+        monitor.stage("faces")
+        pipeline = _load_pipeline(bundle, plan, monitor)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        detail = str(error).split(". ")[0]
+    else:
+        monitor.stage("ready")
+        write(say("loading.ready", language, seconds=round(time.perf_counter() - start, 1)))
+        return Models(pipeline, faces, bundle, plan, hardware, dict(pipeline.scheduler.config))
+    free_memory()  # outside the handler: the traceback held what had been loaded
+    raise machine_error("loading.out_of_memory", device=plan.device, detail=detail)
+
+
+def _load_pipeline(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
+    dtype = getattr(torch, plan.precision)
+    home = plan.device if plan.offload == "none" else "cpu"  # where each model goes as soon as it is read
+    identitynet = _load(ControlNetModel, bundle.identitynet, dtype=dtype).to(home)
+    monitor.stage("identitynet")
+    if bundle.base.is_file():
+        pipeline = _from_single_file(bundle, identitynet, dtype)
+    else:
+        pipeline = _from_folder(bundle, identitynet, dtype, home)
+    pipeline.to(home)
+    monitor.stage("base")
+    pipeline.load_ip_adapter_instantid(bundle.adapter)
+    monitor.stage("adapter")
+    _apply(plan, pipeline)
+    gc.collect()
+    return pipeline
+
+
+def _from_folder(
+    bundle: Bundle, identitynet: ControlNetModel, dtype: torch.dtype, home: str
+) -> StableDiffusionXLInstantIDPipeline:
+    """Model by model to where it will live, so that RAM never holds them all on the way to a GPU."""
+    models = {
+        name: _load(cls, bundle.base, subfolder=name, variant=bundle.variant_of(name), dtype=dtype).to(home)
+        for name, cls in MODEL_CLASSES.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about components that were given rather than read
+        return StableDiffusionXLInstantIDPipeline.from_pretrained(
+            bundle.base, controlnet=identitynet, **models, add_watermarker=False, local_files_only=True
+        )
+
+
+def _from_single_file(
+    bundle: Bundle, identitynet: ControlNetModel, dtype: torch.dtype
+) -> StableDiffusionXLInstantIDPipeline:
+    if bundle.base_config is None:
+        raise user_error("loading.no_description", file=bundle.base)
+    try:
+        return StableDiffusionXLInstantIDPipeline.from_single_file(
+            str(bundle.base),
+            config=str(bundle.base_config),
+            controlnet=identitynet,
+            torch_dtype=dtype,
+            add_watermarker=False,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _failed(bundle.base, error) from error
+
+
+def _load(cls: type, folder: Path, dtype: torch.dtype, **kwargs: str | None) -> torch.nn.Module:
+    """A diffusers or transformers model from a folder, read through a memory map in its final precision."""
+    # transformers 5 renamed the argument; diffusers did not.
+    renamed = cls.__module__.startswith("transformers") and int(transformers.__version__.split(".")[0]) >= 5
+    kwargs["dtype" if renamed else "torch_dtype"] = dtype
+    try:
+        return cls.from_pretrained(
+            folder, **kwargs, use_safetensors=True, low_cpu_mem_usage=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise _failed(folder, error) from error
+
+
+def _failed(what: Path, error: Exception) -> Exception:
+    logger.debug("loading %s", what, exc_info=error)
+    return user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200])
+
+
+def _quiet_libraries() -> None:
+    """Our memory lines tell how far loading is; the libraries' own bars between them tell nothing more."""
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> None:
+    """The switches of the plan; each keeps the identity."""
+    if plan.vae_slicing:
+        pipeline.vae.enable_slicing()
+    if plan.vae_tiling:
+        pipeline.vae.enable_tiling()
+    if plan.attention_slicing:
+        pipeline.enable_attention_slicing()
+    if plan.offload == "model":
+        pipeline.enable_model_cpu_offload()
+    elif plan.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload()
+    pipeline.set_progress_bar_config(disable=True)
