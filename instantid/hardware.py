@@ -31,20 +31,6 @@ class Hardware:
     ram_free_gib: float  # what a new process could get without swapping
     disk_free_gib: float
 
-    # What the environment check asks for.
-
-    @property
-    def vram_gib(self) -> float | None:
-        return self.vram_free_gib
-
-    @property
-    def ram_gib(self) -> float:
-        return self.ram_free_gib
-
-    @property
-    def disk_gib(self) -> float:
-        return self.disk_free_gib
-
 
 def detect_hardware(folder: Path | None = None) -> Hardware:
     """Ask the machine.

@@ -23,7 +23,8 @@ from instantid.hardware import Hardware, detect_hardware, free_memory, limit_vra
 from instantid.memory_plan import MemoryPlan, PlanOptions, choose_plan
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say, user_error
 from instantid.monitor import MemoryMonitor
-from instantid.weights import obtain_bundle
+from instantid.random_bundle import write_random_bundle
+from instantid.weights import default_folder, obtain_bundle
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ def load_models(
     """Obtain a bundle (download it if need be), plan the memory, and load, with a memory line at each stage.
 
     Args:
-        source: a bundle folder; None = the published weights, downloaded to `folder`.
+        source: a bundle folder; None = the published weights, downloaded to `folder`, or without a GPU and without
+            `base` a small bundle of random weights.
         base: base model: a name of `weights.BASE_MODELS`, a hub id, a diffusers folder or a .safetensors file.
         options: what the person decides about memory themselves.
         faces_on: "cpu" or "cuda".
@@ -87,6 +89,8 @@ def load_models(
     Raises: InstantIDError in one sentence; nothing is left on the GPU then.
     """
     prepare_allocator()
+    if not source and not base and detect_hardware().device == "cpu":
+        source = _random_bundle()
     bundle = obtain_bundle(source, base, folder, language=language, write=write)
     return load_bundle(bundle, options=options, faces_on=faces_on, language=language, write=write)
 
@@ -195,6 +199,11 @@ def _load(cls: type, folder: Path, dtype: torch.dtype, **kwargs: str | None) -> 
 def _failed(what: Path, error: Exception) -> Exception:
     logger.debug("loading %s", what, exc_info=error)
     return user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200])
+
+
+def _random_bundle() -> Path:
+    """The published weights take minutes a picture on a processor; a small bundle shows the whole way in seconds."""
+    return write_random_bundle(default_folder() / "random-bundle")
 
 
 def _quiet_libraries() -> None:

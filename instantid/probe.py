@@ -95,7 +95,22 @@ def _ask_onnxruntime() -> dict:
     return {"providers": onnxruntime.InferenceSession(IDENTITY_MODEL, providers=wanted).get_providers()}
 
 
-QUESTIONS: dict[str, Callable[[], dict]] = {"torch": _ask_torch, "onnxruntime": _ask_onnxruntime}
+def _ask_hardware() -> dict:
+    from instantid.hardware import detect_hardware
+
+    hardware = detect_hardware()
+    return {
+        "ram_gib": hardware.ram_total_gib,
+        "vram_gib": hardware.vram_total_gib,
+        "disk_gib": hardware.disk_free_gib,
+    }
+
+
+QUESTIONS: dict[str, Callable[[], dict]] = {
+    "torch": _ask_torch,
+    "onnxruntime": _ask_onnxruntime,
+    "instantid.hardware": _ask_hardware,
+}
 
 
 def can_be_found(module: str, search_path: Sequence[str] | None = None) -> bool:

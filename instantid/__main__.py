@@ -1,0 +1,152 @@
+"""The command line: `python -m instantid check | download | convert | generate | ui`.
+
+Exit codes: 0 done, 1 `check` found something to mend, 2 an error with its sentence, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+from instantid import options
+from instantid.messages import LANGUAGES, explain, say, system_language
+from ip_adapter.errors import InstantIDError
+
+
+def build_parser(language: str | None = None) -> argparse.ArgumentParser:
+    """The parser, its help in `language` (None = the machine's)."""
+    return options.build_parser(language or system_language())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = build_parser(_language_in(argv)).parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except InstantIDError as error:
+        print(f"{_line_start()}❌ {explain(error, arguments.language)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(say("cli.interrupted", arguments.language), file=sys.stderr)
+        return 130
+
+
+# Imports stand in the commands: `check` has to work where torch does not.
+
+
+def check(arguments: argparse.Namespace) -> int:
+    from instantid.compatibility import check_environment
+
+    report = check_environment(arguments.language, hardware=_hardware_or_none())
+    print(json.dumps(report.data, ensure_ascii=False, indent=2) if arguments.json else report.text())
+    return 0 if report.ok else 1
+
+
+def download(arguments: argparse.Namespace) -> int:
+    from instantid.weights import obtain_bundle
+
+    bundle = obtain_bundle(base=arguments.base, folder=arguments.folder, language=arguments.language)
+    print(say("cli.downloaded", arguments.language, folder=bundle.identitynet.parent))
+    return 0
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    from instantid.bundle import readable_size
+    from ip_adapter.convert import convert_to_safetensors
+
+    target = convert_to_safetensors(arguments.file)
+    print(say("cli.converted", arguments.language, file=target, size=readable_size(target)))
+    return 0
+
+
+def generate(arguments: argparse.Namespace) -> int:
+    from instantid.generation import generate_image
+    from instantid.images import open_photo
+    from instantid.ui_results import save_pictures
+
+    request = options.request_from(arguments).checked()  # refuse at once, not after minutes of loading
+    for photo in (request.face, *request.more_faces, *([request.pose] if request.pose else [])):
+        open_photo(photo)
+    result = generate_image(_models(arguments), request, _progress_line(arguments.language))
+    for path in save_pictures(result, arguments.output):
+        print(path)
+    return 0
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    from instantid.generation import generate_image
+    from instantid.ui import create_demo, launch
+
+    models = _models(arguments)
+    demo = create_demo(
+        functools.partial(generate_image, models),
+        language=arguments.language,
+        about=models.about(),
+        output_folder=arguments.output,
+    )
+    launch(
+        demo,
+        share=arguments.share,
+        server_name=arguments.host,
+        server_port=arguments.port,
+        inbrowser=not arguments.no_browser,
+    )
+    return 0
+
+
+COMMANDS = {"check": check, "download": download, "convert": convert, "generate": generate, "ui": ui}
+
+
+def _models(arguments: argparse.Namespace):
+    from instantid.loading import load_models
+
+    return load_models(
+        arguments.bundle,
+        arguments.base,
+        folder=arguments.folder,
+        options=options.plan_options_from(arguments),
+        faces_on=arguments.faces_on,
+        language=arguments.language,
+    )
+
+
+def _progress_line(language: str):
+    """One line on the terminal that is written over; nothing where the output is a file."""
+
+    def report(progress) -> None:
+        stage = say(f"cli.stage_{progress.stage}", language)
+        line = f"{stage} {progress.step}/{progress.steps}  {progress.seconds:.1f} s"
+        print(_line_start() + line, end="\n" if progress.stage == "done" else "", file=sys.stderr, flush=True)
+
+    return report if sys.stderr.isatty() else None
+
+
+def _line_start() -> str:
+    """Back to the start of an emptied line, on a terminal."""
+    return "\r\033[K" if sys.stderr.isatty() else ""
+
+
+def _hardware_or_none():
+    """What the machine has, if torch and psutil can be asked; if not, the check says why."""
+    from instantid.probe import ask_libraries
+
+    facts = ask_libraries(["instantid.hardware"])["instantid.hardware"]
+    return SimpleNamespace(**facts) if "ram_gib" in facts else None
+
+
+def _language_in(argv: Sequence[str]) -> str | None:
+    """The language asked for, before parsing: the help itself is written in it."""
+    for option, value in zip(argv, [*argv[1:], ""]):
+        asked = option.partition("=")[2] if option.startswith("--language=") else value
+        if option.startswith("--language") and asked in LANGUAGES:
+            return asked
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""The options of the command line: one parser, made from the same tables as the page.
+
+Nothing heavy is imported here, so `--help` and `check` answer at once, and on a machine where torch is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from instantid.memory_plan import OFFLOADS, PRECISIONS, PlanOptions
+from instantid.messages import LANGUAGES, say
+from instantid.request import BOUNDS, SCHEDULERS, WHOLE_NUMBERS, GenerationRequest
+from instantid.styles import STYLES
+
+CHOICES = {
+    "style": tuple(STYLES),
+    "scheduler": tuple(SCHEDULERS),
+    "device": ("cuda", "mps", "cpu"),
+    "precision": PRECISIONS,
+    "offload": OFFLOADS,
+}
+PHOTOS = ("face", "pose", "more_faces")
+SWITCHES = ("vae_slicing", "vae_tiling", "attention_slicing")
+
+
+def build_parser(language: str) -> argparse.ArgumentParser:
+    """The parser of `python -m instantid`, its help in `language`."""
+
+    def words(key: str) -> str:
+        return say(f"cli.{key}", language)
+
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--language", choices=tuple(LANGUAGES), default=language, help=words("language"))
+    parser = argparse.ArgumentParser(prog="python -m instantid", description=words("program"), parents=[shared])
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="check | download | convert | generate | ui"
+    )
+
+    def command(name: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=words(name), description=words(name), parents=[shared])
+
+    command("check").add_argument("--json", action="store_true", help=words("json"))
+    download = command("download")
+    download.add_argument("--base", help=words("base"))
+    download.add_argument("--folder", type=Path, help=words("folder"))
+    command("convert").add_argument("file", type=Path, help=words("convert_file"))
+    generate = command("generate")
+    _add_request(generate, words)
+    _add_models(generate, words)
+    generate.add_argument("--output", type=Path, default=Path("outputs"), help=words("output"))
+    ui = command("ui")
+    _add_models(ui, words)
+    ui.add_argument("--share", action="store_true", help=words("share"))
+    ui.add_argument("--host", default="127.0.0.1", help=words("host"))
+    ui.add_argument("--port", type=int, help=words("port"))
+    ui.add_argument("--no-browser", action="store_true", help=words("no_browser"))
+    ui.add_argument("--output", type=Path, default=Path("outputs"), help=words("output"))
+    return parser
+
+
+def request_from(arguments: argparse.Namespace) -> GenerationRequest:
+    """The request that the options of `generate` describe."""
+    return GenerationRequest(**{field.name: getattr(arguments, field.name) for field in fields(GenerationRequest)})
+
+
+def plan_options_from(arguments: argparse.Namespace) -> PlanOptions:
+    """What the person decided about memory."""
+    return PlanOptions(**{field.name: getattr(arguments, field.name) for field in fields(PlanOptions)})
+
+
+def _add_request(parser: argparse.ArgumentParser, words: Any) -> None:
+    """One option per field of `GenerationRequest`, with its default and its bounds."""
+    for field in fields(GenerationRequest):
+        option: dict[str, Any] = {"help": words(field.name)}
+        if field.name in ("face", "prompt"):
+            option["required"] = True
+        else:
+            option["default"] = field.default
+        if field.name in BOUNDS:
+            bounds = BOUNDS[field.name]
+            option["type"] = int if field.name in WHOLE_NUMBERS else float
+            option["help"] += f" [{bounds.least:g} … {bounds.most:g}; {field.default}]"
+        elif field.name in CHOICES:
+            option["choices"] = CHOICES[field.name]
+        elif field.name in PHOTOS:
+            option["type"] = Path
+            option |= {"nargs": "+"} if field.name == "more_faces" else {}
+        elif field.name == "seed":
+            option["type"] = int
+        elif field.name == "region_mask":
+            option["action"] = "store_true"
+        parser.add_argument(_flag(field.name), **option)
+
+
+def _add_models(parser: argparse.ArgumentParser, words: Any) -> None:
+    """Where the models come from and how they use memory."""
+    for name in ("bundle", "folder"):
+        parser.add_argument(_flag(name), type=Path, help=words(name))
+    parser.add_argument("--base", help=words("base"))
+    parser.add_argument("--faces-on", choices=("cpu", "cuda"), default="cpu", help=words("faces_on"))
+    for field in fields(PlanOptions):
+        option: dict[str, Any] = {"default": None, "help": words(field.name)}
+        if field.name in CHOICES:
+            option["choices"] = CHOICES[field.name]
+        elif field.name in SWITCHES:
+            option["action"] = argparse.BooleanOptionalAction
+        else:
+            option["type"] = float
+        parser.add_argument(_flag(field.name), **option)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

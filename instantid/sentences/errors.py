@@ -1,3 +1,0 @@
-"""Sentences about errors: key -> (Spanish, English)."""
-
-SENTENCES: dict[str, tuple[str, str]] = {}
