@@ -59,6 +59,10 @@ class FaceAnalyser:
     """
 
     def __init__(self, face_pack: Path, device: str = "cpu") -> None:
+        if device not in PROVIDERS:
+            raise user_error("request.unknown_choice", field="faces_on", value=device, allowed=", ".join(PROVIDERS))
+        if not Path(face_pack).is_dir():  # insightface would go and download one
+            raise user_error("faces.pack_unusable", folder=face_pack, reason=FileNotFoundError.__name__)
         asked = PROVIDERS[device]
         if device == "cuda":
             _load_cuda_libraries()

@@ -6,21 +6,25 @@ Points and boxes are x, y in pixels; sizes are (width, height).
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from instantid.messages import user_error
+from ip_adapter.errors import InstantIDError
 
 if TYPE_CHECKING:
     from instantid.request import ImageSource
 
 MAX_FILE_BYTES = 50_000_000
-MAX_PIXELS = 80_000_000  # of a file that has to be decoded whole; a JPEG is read at a fraction of its size instead
+MAX_PIXELS = 80_000_000  # decoded; a large JPEG is decoded at a fraction of its size
+MAX_JPEG_PIXELS = 250_000_000  # in the file: phones take 200 million
 MAX_SIDE = 4096  # pixels kept of the longer side: plenty for a face, little memory
 LONGEST_TO_SHORTEST = 2.0  # of an output picture; SDXL knows nothing wider
 ROOM_AROUND_FACE = 1.2  # the face box with some air must fit the canvas
@@ -51,33 +55,42 @@ def open_photo(source: ImageSource) -> Image.Image:
 
 
 def _from_file(path: Path) -> Image.Image:
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         raise user_error("photo.missing", path=path)
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise user_error("photo.file_too_large", megabytes=round(size / 1e6), most=round(MAX_FILE_BYTES / 1e6))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is ours
-            picture = Image.open(io.BytesIO(path.read_bytes()))
-            picture.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
-            if picture.width * picture.height > MAX_PIXELS:
-                raise user_error(
-                    "photo.too_many_pixels", width=picture.width, height=picture.height, most=MAX_PIXELS // 10**6
-                )
-            picture.load()
+            warnings.simplefilter("ignore")  # oddities of the file; the bounds are ours
+            return _decoded(path.read_bytes())
+    except InstantIDError:
+        raise
     except Image.DecompressionBombError as error:
         raise user_error("photo.too_many_pixels", width="?", height="?", most=MAX_PIXELS // 10**6) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        if hasattr(error, "code"):  # our own, from above
-            raise
+    except Exception as error:  # every format has its own
         raise user_error("photo.unreadable", name=path.name, size=size) from error
+
+
+def _decoded(content: bytes) -> Image.Image:
+    """The first picture of a file's content; its size is checked before and after shrinking, then it is decoded."""
+    is_jpeg = content.startswith(b"\xff\xd8")  # PIL's own bound would refuse one before it can be shrunk
+    picture = JpegImageFile(io.BytesIO(content)) if is_jpeg else Image.open(io.BytesIO(content))
+    width, height = picture.size
+    picture.draft("RGB", (MAX_SIDE, MAX_SIDE))  # JPEG only: decode at 1/2, 1/4 or 1/8
+    if width * height > MAX_JPEG_PIXELS or picture.width * picture.height > MAX_PIXELS:
+        raise user_error("photo.too_many_pixels", width=width, height=height, most=MAX_PIXELS // 10**6)
+    picture.load()
+    picture.getexif()  # kept from here on; PIL would write it anew when it turns the picture, and fails on odd ones
+    picture.info.pop("exif", None)
     return picture
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise user_error("photo.array_shape", shape=array.shape)
+    if array.dtype not in (np.uint8, np.uint16) and array.dtype.kind not in "fb":
+        raise user_error("photo.other_type", kind=f"array {array.dtype}")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.dtype == np.uint16:
@@ -89,9 +102,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 def _as_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":  # 16 bits and more a pixel: PIL would cut, not scale
-        values = np.asarray(picture, dtype=np.float64)
-        largest = 65535.0 if picture.mode != "F" or values.max() > 1 else 1.0
-        picture = Image.fromarray((values / largest * 255).clip(0, 255).astype(np.uint8))
+        values = np.nan_to_num(np.array(picture, dtype=np.float32))
+        ranges = [65535.0] if picture.mode.startswith("I;16") else [1.0, 255.0, 65535.0]
+        white = next((top for top in ranges if values.max() <= top), ranges[-1])
+        values *= 255 / white
+        picture = Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 WEIGHTS_GIB = 9.7  # everything resident in half precision, measured
 WORK_GIB = 1.8  # on top, for one picture of SDXL's size with guidance, decoding included
 LARGEST_MODEL_GIB = 7.2  # UNet with identity layers + IdentityNet, which run together
-LAYER_BY_LAYER_GIB = 2.5
 RAM_MARGIN_GIB = 1.5  # for Python, libraries and the notebook
 TILING_BELOW_GIB = 16.0
+MEMORY_FRACTION = 0.8  # of the GPU; the rest is for other processes and for what torch does not count
 
 OFFLOADS = ("none", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
@@ -77,7 +77,7 @@ def choose_plan(hardware: Hardware, options: PlanOptions | None = None) -> Memor
     device = options.device or hardware.device
     reasons = {"device": ("plan.why_device", {"name": hardware.name if device == hardware.device else device})}
     precision, reasons["precision"] = _precision(device)
-    offload, reasons["offload"] = _offload(device, hardware)
+    offload, reasons["offload"] = _offload(device, hardware, options)
     small = device == "cuda" and hardware.vram_total_gib < TILING_BELOW_GIB
     plan = MemoryPlan(
         device=device,
@@ -86,7 +86,7 @@ def choose_plan(hardware: Hardware, options: PlanOptions | None = None) -> Memor
         vae_slicing=True,
         vae_tiling=small,
         attention_slicing=device == "mps",
-        memory_fraction=0.8 if device == "cuda" else None,
+        memory_fraction=MEMORY_FRACTION if device == "cuda" else None,
         reasons=reasons
         | {
             "vae_slicing": ("plan.why_vae_slicing", {}),
@@ -104,19 +104,21 @@ def _precision(device: str) -> tuple[str, tuple[str, dict]]:
     return "float32", (f"plan.why_float32_{device}", {})
 
 
-def _offload(device: str, hardware: Hardware) -> tuple[str, tuple[str, dict]]:
+def _offload(device: str, hardware: Hardware, options: PlanOptions) -> tuple[str, tuple[str, dict]]:
     if device != "cuda":
         return "none", ("plan.why_no_gpu_no_offload", {})
-    facts = {"vram": round(hardware.vram_total_gib, 1), "ram": round(hardware.ram_free_gib, 1)}
-    vram = min(hardware.vram_total_gib * 0.8, hardware.vram_free_gib)
-    room_in_ram = hardware.ram_free_gib >= WEIGHTS_GIB + RAM_MARGIN_GIB
-    if vram >= WEIGHTS_GIB + WORK_GIB:
-        return "none", ("plan.why_resident", facts | {"needed": round(WEIGHTS_GIB + WORK_GIB, 1)})
-    if not room_in_ram:
-        return "none", ("plan.why_no_room_in_ram", facts | {"needed": WEIGHTS_GIB + RAM_MARGIN_GIB})
-    if vram >= LARGEST_MODEL_GIB + WORK_GIB:
-        return "model", ("plan.why_model_offload", facts | {"needed": round(WEIGHTS_GIB + WORK_GIB, 1)})
-    return "sequential", ("plan.why_sequential_offload", facts | {"needed": round(LARGEST_MODEL_GIB + WORK_GIB, 1)})
+    vram = min(hardware.vram_total_gib * (options.memory_fraction or MEMORY_FRACTION), hardware.vram_free_gib)
+    size = 2 if options.precision == "float32" else 1
+    everything, largest = (round(size * (weights + WORK_GIB), 1) for weights in (WEIGHTS_GIB, LARGEST_MODEL_GIB))
+    in_ram = round(size * WEIGHTS_GIB + RAM_MARGIN_GIB, 1)
+    facts = {"vram": round(vram, 1), "ram": round(hardware.ram_free_gib, 1)}
+    if vram >= everything:
+        return "none", ("plan.why_resident", facts | {"needed": everything})
+    if hardware.ram_free_gib < in_ram:
+        return "none", ("plan.why_no_room_in_ram", facts | {"needed": in_ram})
+    if vram >= largest:
+        return "model", ("plan.why_model_offload", facts | {"needed": everything})
+    return "sequential", ("plan.why_sequential_offload", facts | {"needed": largest})
 
 
 def _check(options: PlanOptions, hardware: Hardware) -> None:
@@ -124,11 +126,15 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
         value = getattr(options, name)
         if value is not None and value not in allowed:
             raise user_error("request.unknown_choice", field=name, value=value, allowed=", ".join(allowed))
+    for name in ("vae_slicing", "vae_tiling", "attention_slicing"):
+        if getattr(options, name) not in (None, True, False):
+            raise user_error(
+                "request.unknown_choice", field=name, value=getattr(options, name), allowed="True, False, None"
+            )
     if options.device in ("cuda", "mps") and options.device != hardware.device:
         raise user_error("plan.no_such_device", asked=options.device, found=hardware.device)
-    if options.memory_fraction is not None and not 0.1 <= options.memory_fraction <= 1:
-        raise user_error(
-            "request.out_of_range", field="memory_fraction", value=options.memory_fraction, least=0.1, most=1.0
-        )
+    fraction = options.memory_fraction
+    if fraction is not None and not (isinstance(fraction, int | float) and 0.1 <= fraction <= 1):
+        raise user_error("request.out_of_range", field="memory_fraction", value=fraction, least=0.1, most=1.0)
     if options.offload not in (None, "none") and (options.device or hardware.device) != "cuda":
         raise user_error("plan.offload_needs_gpu", asked=options.offload, device=options.device or hardware.device)

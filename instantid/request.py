@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,38 +95,48 @@ class GenerationRequest:
             raise user_error("request.no_face_photo")
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise user_error("request.no_prompt")
-        for name in ("prompt", "negative_prompt"):
-            if len(getattr(self, name) or "") > MAX_PROMPT_CHARACTERS:
-                raise user_error(
-                    "request.text_too_long", field=name, length=len(getattr(self, name)), most=MAX_PROMPT_CHARACTERS
-                )
-        if len(self.more_faces) > MAX_EXTRA_PHOTOS:
-            raise user_error("request.too_many_photos", count=len(self.more_faces), most=MAX_EXTRA_PHOTOS)
+        negative_prompt = "" if self.negative_prompt is None else self.negative_prompt
+        if not isinstance(negative_prompt, str):
+            raise user_error(
+                "request.unknown_choice", field="negative_prompt", value=negative_prompt, allowed=str.__name__
+            )
+        for name, text in (("prompt", self.prompt), ("negative_prompt", negative_prompt)):
+            if len(text) > MAX_PROMPT_CHARACTERS:
+                raise user_error("request.text_too_long", field=name, length=len(text), most=MAX_PROMPT_CHARACTERS)
+        more_faces = _as_photos(self.more_faces)
+        if len(more_faces) > MAX_EXTRA_PHOTOS:
+            raise user_error("request.too_many_photos", count=len(more_faces), most=MAX_EXTRA_PHOTOS)
         _check_choice("style", self.style, STYLES)
         _check_choice("scheduler", self.scheduler, SCHEDULERS)
-        whole = {}
+        if self.region_mask not in (True, False):
+            raise user_error(
+                "request.unknown_choice", field="region_mask", value=self.region_mask, allowed="True, False"
+            )
+        numbers = {}
         for name, bounds in BOUNDS.items():
             value = getattr(self, name)
             if value is None and name in ("width", "height"):
                 continue
-            whole[name] = _checked_number(name, value, bounds)
+            numbers[name] = _checked_number(name, value, bounds)
         if (self.width is None) != (self.height is None):
             raise user_error("request.one_side", width=self.width, height=self.height)
         for name in ("width", "height"):
-            if name in whole and whole[name] % SIZE_MULTIPLE:
-                nearest = max(round(whole[name] / SIZE_MULTIPLE), 1) * SIZE_MULTIPLE
+            if name in numbers and numbers[name] % SIZE_MULTIPLE:
+                nearest = max(round(numbers[name] / SIZE_MULTIPLE), 1) * SIZE_MULTIPLE
                 raise user_error(
-                    "request.size_multiple", field=name, value=whole[name], multiple=SIZE_MULTIPLE, nearest=nearest
+                    "request.size_multiple", field=name, value=numbers[name], multiple=SIZE_MULTIPLE, nearest=nearest
                 )
         seed = random.SystemRandom().randint(0, MAX_SEED) if self.seed is None else self.seed
-        if (
-            isinstance(seed, bool)
-            or not isinstance(seed, int | float)
-            or seed != int(seed)
-            or not 0 <= seed <= MAX_SEED
-        ):
+        if not _is_number(seed, 0, MAX_SEED) or seed != int(seed):
             raise user_error("request.bad_seed", value=self.seed, most=MAX_SEED)
-        return replace(self, seed=int(seed), **whole)
+        return replace(
+            self,
+            negative_prompt=negative_prompt,
+            more_faces=more_faces,
+            region_mask=bool(self.region_mask),
+            seed=int(seed),
+            **numbers,
+        )
 
     def seeds(self) -> list[int]:
         """The seed of each picture; only on a checked request."""
@@ -178,13 +189,24 @@ Generator = Callable[[GenerationRequest, OnProgress, Callable[[], bool]], Genera
 
 
 def _check_choice(name: str, value: str, allowed: dict) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise user_error("request.unknown_choice", field=name, value=value, allowed=", ".join(allowed))
 
 
 def _checked_number(name: str, value: object, bounds: Bounds) -> int | float:
     """`value` as a plain int or float inside `bounds`."""
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-    if number is None or not bounds.least <= number <= bounds.most or (name in WHOLE_NUMBERS and number != int(number)):
+    if not _is_number(value, bounds.least, bounds.most) or (name in WHOLE_NUMBERS and value != int(value)):
         raise user_error("request.out_of_range", field=name, value=value, least=bounds.least, most=bounds.most)
-    return int(number) if name in WHOLE_NUMBERS else float(number)
+    return int(value) if name in WHOLE_NUMBERS else float(value)
+
+
+def _is_number(value: object, least: float, most: float) -> bool:
+    """Whether it is a number, numpy's among them, from `least` to `most`; nan and True are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(least <= value <= most)
+
+
+def _as_photos(photos: object) -> tuple:
+    """One photo, several or None -> a tuple."""
+    if photos is None:
+        return ()
+    return tuple(photos) if isinstance(photos, list | tuple) else (photos,)
