@@ -123,10 +123,10 @@ def output_size(photo_size: tuple[int, int], native: int) -> tuple[int, int]:
     ratio = min(max(photo_size[0] / photo_size[1], 1 / LONGEST_TO_SHORTEST), LONGEST_TO_SHORTEST)
     width = round(native * ratio**0.5 / unit) * unit
     height = round(native / ratio**0.5 / unit) * unit
+    while width * height > native**2 or max(width, height) > LONGEST_TO_SHORTEST * min(width, height):
+        width, height = (width - unit, height) if width > height else (width, height - unit)
     if width == height:
         width, height = width - unit, height + unit
-    while width * height > native**2:
-        width, height = (width - unit, height) if width > height else (width, height - unit)
     return width, height
 
 
