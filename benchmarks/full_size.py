@@ -17,12 +17,14 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
+from diffusers import StableDiffusionXLControlNetPipeline
 from full_size_bundle import write_full_size_bundle
+from PIL import Image
 
 from instantid.bundle import open_bundle
 from instantid.generation import generate_image
 from instantid.hardware import GIB, free_memory
-from instantid.loading import load_bundle
+from instantid.loading import Models, load_bundle
 from instantid.memory_plan import PlanOptions
 from instantid.request import GenerationRequest
 from ip_adapter.errors import InstantIDError
@@ -33,7 +35,8 @@ WAYS: dict[str, tuple[PlanOptions, float | None]] = {
     "resident": (PlanOptions(offload="none"), None),
     "attention slicing": (PlanOptions(offload="none", attention_slicing=True), None),
     "resident, T4": (PlanOptions(offload="none", vae_tiling=True), T4_GIB),
-    "model offload": (PlanOptions(offload="model", vae_tiling=True), None),
+    "model offload": (PlanOptions(offload="model"), None),
+    "model offload, 9 GiB": (PlanOptions(offload="model", vae_tiling=True), 9.0),
     "sequential offload": (PlanOptions(offload="sequential", vae_tiling=True), None),
 }
 
@@ -51,16 +54,47 @@ def measure(bundle, request: GenerationRequest, options: PlanOptions, limit_gib:
     generate_image(models, dataclasses.replace(request, steps=2))
     result = generate_image(models, request)
     other = generate_image(models, dataclasses.replace(request, face_index=1, pose=request.face))
+    plain_ms = plain_ms_per_step(models, request) if options.offload == "none" else None
     pictures = [np.asarray(r.images[0], dtype=np.float32) for r in (result, other)]
     return {
         "load_seconds": load_seconds,
         "resident_gib": resident_gib,
         "peak_gib": result.peak_vram_gib,
+        "plain_diffusers_ms_per_step": plain_ms,
         "ms_per_step": 1000 * result.seconds["denoising"] / request.steps,
         "seconds": result.seconds,
         "picture": pictures[0],
         "face_changes_picture_by": float(np.abs(pictures[0] - pictures[1]).mean()),
     }
+
+
+def plain_ms_per_step(models: Models, request: GenerationRequest) -> float:
+    """The same denoising by diffusers' own pipeline on the same models, IdentityNet reading the text: no identity."""
+    identity = models.pipeline
+    identity.unload_ip_adapter()
+    plain = StableDiffusionXLControlNetPipeline(**identity.components)
+    plain.set_progress_bar_config(disable=True)
+    times = []
+
+    def after_step(pipeline, step, timestep, tensors):
+        torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        return tensors
+
+    picture = Image.new("RGB", (request.width, request.height))
+    for steps in (2, request.steps):
+        times.clear()
+        plain(
+            request.prompt,
+            image=picture,
+            width=request.width,
+            height=request.height,
+            num_inference_steps=steps,
+            guidance_scale=request.guidance_scale,
+            callback_on_step_end=after_step,
+            output_type="latent",
+        )
+    return 1000 * (times[-1] - times[0]) / (len(times) - 1)
 
 
 def main() -> None:
@@ -118,6 +152,8 @@ def main() -> None:
             f"| {figures['face_changes_picture_by']:.1f} of 255 |",
             flush=True,
         )
+        if plain := figures["plain_diffusers_ms_per_step"]:
+            print(f"  the same steps in plain diffusers, without identity: {plain:.0f} ms each")
     if arguments.output:
         arguments.output.write_text(json.dumps({"card": torch.cuda.get_device_name(), "ways": table}, indent=2))
 

@@ -73,6 +73,8 @@ def generate(arguments: argparse.Namespace) -> int:
     for photo in (request.face, *request.more_faces, *([request.pose] if request.pose else [])):
         open_photo(photo)
     result = generate_image(_models(arguments), request, _progress_line(arguments.language))
+    for note in result.notes:
+        print("⚠️ " + say(note.key, arguments.language, **note.facts), file=sys.stderr)
     for path in save_pictures(result, arguments.output):
         print(path)
     return 0

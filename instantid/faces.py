@@ -68,12 +68,14 @@ class FaceAnalyser:
             _load_cuda_libraries()
         try:
             with contextlib.redirect_stdout(io.StringIO()) as said:  # insightface prints each model it finds
+                import onnxruntime
                 from insightface.app import FaceAnalysis
 
+                there = onnxruntime.get_available_providers()
                 self._app = FaceAnalysis(
                     name=str(Path(face_pack).resolve()),
                     allowed_modules=["detection", "recognition"],
-                    providers=list(dict.fromkeys([asked, PROVIDERS["cpu"]])),
+                    providers=[name for name in dict.fromkeys([asked, PROVIDERS["cpu"]]) if name in there],
                 )
                 self._app.prepare(ctx_id=0 if device == "cuda" else -1, det_size=(DETECTOR_SIZES[0],) * 2)
         except ImportError:
@@ -137,6 +139,8 @@ class FaceAnalyser:
 
     def _detect_at_some_size(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         for size in DETECTOR_SIZES:
+            if size * min(bgr.shape[:2]) < max(bgr.shape[:2]):
+                continue  # a strip, which would shrink to nothing
             boxes, points = self._app.det_model.detect(bgr, input_size=(size, size), max_num=0)
             if len(boxes):
                 return boxes, points

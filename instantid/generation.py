@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,11 +18,9 @@ from instantid.hardware import free_memory, peak_vram_gib, reset_peak_vram, sync
 from instantid.images import Placement, open_photo, output_size, place, region_mask
 from instantid.loading import Models
 from instantid.messages import machine_error, state_error
-from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, OnProgress, Progress
+from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, Note, OnProgress, Progress
 from instantid.styles import STYLES
 from pipeline_stable_diffusion_xl_instantid import draw_kps
-
-logger = logging.getLogger(__name__)
 
 WAIT_FOR_TURN = 0.1  # seconds between two looks at `cancelled` while another generation runs
 
@@ -46,6 +44,8 @@ def generate_image(
     """
     run = _Run(models, request.checked(), on_progress or (lambda _: None), cancelled or (lambda: False))
     with run.turn():
+        if models.pipeline is None:
+            raise state_error("generation.released")
         try:
             return run.generate()
         except torch.OutOfMemoryError:
@@ -74,7 +74,6 @@ class _Run:
         self, models: Models, request: GenerationRequest, on_progress: OnProgress, cancelled: Callable[[], bool]
     ) -> None:
         self.models = models
-        self.pipeline = models.pipeline
         self.request = request
         self.on_progress = on_progress
         self.cancelled = cancelled
@@ -114,11 +113,12 @@ class _Run:
             key_points_picture=scene.key_points_picture,
             seconds=self.seconds,
             peak_vram_gib=peak_vram_gib(),
+            notes=self._notes(),
         )
 
     def clean_up(self) -> None:
         """After success and failure alike: models that moved to the GPU go back, nothing is held there."""
-        self.pipeline.maybe_free_model_hooks()
+        self.models.pipeline.maybe_free_model_hooks()
         free_memory()
 
     def _read_photos(self) -> _Scene:
@@ -137,13 +137,28 @@ class _Run:
         key_points = draw_kps(Image.new("RGB", canvas), placement.points(placed.key_points))
         return _Scene(face, face.picture(photo), mean_embedding([face, *others]), placed, placement, key_points)
 
+    def _prompts(self) -> tuple[str, str]:
+        """The person's prompt and negative prompt with the style laid over them."""
+        return STYLES[self.request.style].apply(self.request.prompt, self.request.negative_prompt)
+
+    def _notes(self) -> tuple[Note, ...]:
+        """What the person should know of a run that went well."""
+        tokenizer = self.models.pipeline.tokenizer
+        most = tokenizer.model_max_length
+        notes = []
+        for name, text in zip(("prompt", "negative_prompt"), self._prompts()):
+            count = len(tokenizer(text).input_ids)
+            if count > most:
+                notes.append(Note("note.text_cut", {"field": name, "count": count, "most": most}))
+        return tuple(notes)
+
     def _set_scheduler(self) -> None:
         name, settings = SCHEDULERS[self.request.scheduler]
-        self.pipeline.scheduler = getattr(diffusers, name).from_config(self.models.scheduler_config, **settings)
+        self.models.pipeline.scheduler = getattr(diffusers, name).from_config(self.models.scheduler_config, **settings)
 
     def _one_picture(self, scene: _Scene, number: int, seed: int) -> Image.Image:
         request = self.request
-        prompt, negative_prompt = STYLES[request.style].apply(request.prompt, request.negative_prompt)
+        prompt, negative_prompt = self._prompts()
         mask = None
         if request.region_mask:
             mask = region_mask((self.width, self.height), scene.placement.box(scene.placed.box))
@@ -153,31 +168,33 @@ class _Run:
         def after_step(pipeline: object, step: int, timestep: object, tensors: dict) -> dict:
             nonlocal last_step
             self._stop_if_cancelled()
-            done = min(step + 1, request.steps)
-            if done == request.steps:
+            calls = self.models.pipeline.num_timesteps  # Heun's method calls the UNet twice a step
+            done = number * request.steps + (step + 1) * request.steps // calls
+            self._report("denoising", done)
+            if step + 1 == calls:
                 synchronize()
                 last_step = time.perf_counter()
-            self._report("denoising", number * request.steps + done)
-            if done == request.steps:
-                self._report("decoding", number * request.steps + done)
+                self._report("decoding", done)
             return tensors
 
-        picture = self.pipeline(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            image=scene.key_points_picture,
-            image_embeds=scene.embedding,
-            control_mask=mask,
-            ip_adapter_scale=request.adapter_strength,
-            controlnet_conditioning_scale=request.identity_strength,
-            guidance_scale=request.guidance_scale,
-            num_inference_steps=request.steps,
-            width=self.width,
-            height=self.height,
-            generator=torch.Generator("cpu").manual_seed(seed),  # the same noise on every machine
-            callback_on_step_end=after_step,
-            output_type="np",
-        ).images[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # diffusers calling methods that it gave up itself
+            picture = self.models.pipeline(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                image=scene.key_points_picture,
+                image_embeds=scene.embedding,
+                control_mask=mask,
+                ip_adapter_scale=request.adapter_strength,
+                controlnet_conditioning_scale=request.identity_strength,
+                guidance_scale=request.guidance_scale,
+                num_inference_steps=request.steps,
+                width=self.width,
+                height=self.height,
+                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise on every machine
+                callback_on_step_end=after_step,
+                output_type="np",
+            ).images[0]
         self.seconds["denoising"] += last_step - started
         self.seconds["decoding"] += time.perf_counter() - last_step
         if not np.isfinite(picture).all():

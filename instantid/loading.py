@@ -38,12 +38,15 @@ MODEL_CLASSES = {
 }
 
 
+TILE_PIXELS = 512  # side of a tile of the VAE; its own default, the native size, saves nothing at that size
+
+
 @dataclass(eq=False)
 class Models:
     """Everything that `generate_image` needs."""
 
-    pipeline: StableDiffusionXLInstantIDPipeline
-    faces: FaceAnalyser
+    pipeline: StableDiffusionXLInstantIDPipeline | None  # None once released
+    faces: FaceAnalyser | None
     bundle: Bundle
     plan: MemoryPlan
     hardware: Hardware  # before loading
@@ -54,6 +57,12 @@ class Models:
     def native_size(self) -> int:
         """Pixels: the square side that the base model was made for; 1024 for SDXL."""
         return self.pipeline.unet.config.sample_size * self.pipeline.vae_scale_factor
+
+    def release(self) -> None:
+        """Give the memory back, once a running generation has ended; pages that still hold these models then say so."""
+        with self.lock:
+            self.pipeline = self.faces = None
+        free_memory()
 
     def about(self) -> dict[str, str]:
         """One line for the head of the page, in each language."""
@@ -139,7 +148,8 @@ def _load_pipeline(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> 
         pipeline = _from_single_file(bundle, identitynet, dtype)
     else:
         pipeline = _from_folder(bundle, identitynet, dtype, home)
-    pipeline.to(home)
+    if home != "cpu":  # read there; diffusers would warn of half precision on it
+        pipeline.to(home)
     monitor.stage("base")
     pipeline.load_ip_adapter_instantid(bundle.adapter)
     monitor.stage("adapter")
@@ -207,8 +217,9 @@ def _random_bundle() -> Path:
 
 
 def _quiet_libraries() -> None:
-    """Our memory lines tell how far loading is; the libraries' own bars between them tell nothing more."""
+    """Our memory lines tell how far loading is, our errors what is wrong; bars and remarks between them disturb."""
     diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
@@ -218,6 +229,8 @@ def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> No
         pipeline.vae.enable_slicing()
     if plan.vae_tiling:
         pipeline.vae.enable_tiling()
+        pipeline.vae.tile_sample_min_size = TILE_PIXELS
+        pipeline.vae.tile_latent_min_size = TILE_PIXELS // pipeline.vae_scale_factor
     if plan.attention_slicing:
         pipeline.enable_attention_slicing()
     if plan.offload == "model":

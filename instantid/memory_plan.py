@@ -18,7 +18,7 @@ WEIGHTS_GIB = 9.7  # everything resident in half precision, measured
 WORK_GIB = 1.8  # on top, for one picture of SDXL's size with guidance, decoding included
 LARGEST_MODEL_GIB = 7.2  # UNet with identity layers + IdentityNet, which run together
 RAM_MARGIN_GIB = 1.5  # for Python, libraries and the notebook
-TILING_BELOW_GIB = 16.0
+TILING_BELOW_GIB = 20.0  # decoding a whole picture, in float32 as SDXL's VAE needs it, takes 5 GiB; in tiles 1
 MEMORY_FRACTION = 0.8  # of the GPU; the rest is for other processes and for what torch does not count
 
 OFFLOADS = ("none", "model", "sequential")

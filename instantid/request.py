@@ -163,6 +163,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something to tell the person about a run that went well: key and facts of a sentence."""
+
+    key: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class GenerationResult:
     """What `generate_image` returns."""
 
@@ -176,6 +184,7 @@ class GenerationResult:
     key_points_picture: Image.Image  # what IdentityNet saw, w × h
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time; "total" is their whole
     peak_vram_gib: float | None = None  # None without a GPU
+    notes: tuple[Note, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Everything needed to make the same pictures again, ready for JSON."""

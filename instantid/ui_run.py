@@ -190,6 +190,8 @@ def _shown(result: GenerationResult, output_folder: Path | None, cache: Path, la
         except OSError as error:  # a full or missing Drive must not cost a finished picture
             reason = error.strerror or type(error).__name__
             gr.Warning(say("ui.not_saved", language, folder=output_folder, reason=reason))
+    for note in result.notes:
+        gr.Warning(say(note.key, language, **note.facts))
     settings = result.settings()
     if result.peak_vram_gib is not None:
         settings["peak_vram_gib"] = round(result.peak_vram_gib, 2)

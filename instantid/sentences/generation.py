@@ -33,6 +33,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{field}» vale {value}; tiene que ser múltiplo de {multiple}. El más cercano es {nearest}.",
         "“{field}” is {value}; it must be a multiple of {multiple}. The nearest is {nearest}.",
     ),
+    "generation.released": (
+        "Estos modelos ya se liberaron de la memoria. Ejecuta otra vez las celdas de modelos y de interfaz.",
+        "These models have been released from memory. Run the models cell and the interface cell again.",
+    ),
+    "note.text_cut": (
+        "«{field}» tiene {count} fichas de texto y SDXL lee {most}: el final no cuenta. Acórtalo.",
+        "“{field}” has {count} tokens and SDXL reads {most}: the end does not count. Shorten it.",
+    ),
     "generation.cancelled": ("Generación cancelada.", "Generation cancelled."),
     "generation.out_of_memory": (
         "La GPU se quedó sin memoria con {size} píxeles (descarga: {offload}). Pide una imagen más pequeña o carga "

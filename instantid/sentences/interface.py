@@ -77,8 +77,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "ui.scheduler.label": ("Planificador", "Scheduler"),
     "ui.scheduler.info": (
-        "euler es el seguro; lcm y tcd son para modelos de pocos pasos.",
-        "euler is the safe one; lcm and tcd are for few-step models.",
+        "euler es el seguro.",
+        "euler is the safe one.",
     ),
     # What comes back.
     "ui.gallery.label": ("Imágenes", "Pictures"),
