@@ -36,10 +36,11 @@ def detect_hardware(folder: Path | None = None) -> Hardware:
     """Ask the machine.
 
     Args:
-        folder: whose disk is measured; None = the home folder.
+        folder: whose disk is measured, whether it exists yet or not; None = the home folder.
     """
     memory = psutil.virtual_memory()
-    disk = shutil.disk_usage(next(p for p in ((folder or Path.home()).absolute(), Path.cwd()) if p.exists())).free
+    place = (folder or Path.home()).absolute()
+    disk = shutil.disk_usage(next(p for p in (place, *place.parents, Path.cwd()) if p.exists())).free
     device, name, capability, free, total = "cpu", f"CPU, {os.cpu_count()} cores", None, None, None
     if torch.cuda.is_available():
         device, name = "cuda", torch.cuda.get_device_name()
