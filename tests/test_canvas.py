@@ -92,6 +92,12 @@ def test_a_face_that_covering_would_cut_is_shrunk_no_more_than_needed():
     assert placed.scale == pytest.approx(400 / (400 * ROOM_AROUND_FACE))
 
 
+def test_a_photo_smaller_than_the_canvas_leaves_the_face_in_the_middle():
+    box = np.array([200, 0, 600, 400])
+    face = place((1600, 400), (400, 800), box).box(box)
+    np.testing.assert_allclose((face[:2] + face[2:]) / 2, (200, 400))
+
+
 def test_a_small_face_in_a_large_photo_comes_to_the_middle():
     placed = place((3000, 3000), (600, 400), np.array([1490, 1690, 1510, 1710]))
     np.testing.assert_allclose(placed.points([(1500, 1700)]), [(300, 200)])
