@@ -363,11 +363,16 @@ class InstantIDMixin:
     # -----------------------------------------------------------------------------------------------------------------
 
     def _loaded_adapter(self) -> LoadedAdapter:
+        if self._adapter is None and self._adapter_left_by:
+            raise StateError(
+                "identity.unloaded",
+                "The InstantID adapter is gone: {call} removed it. Call load_ip_adapter_instantid(path) again.",
+                call=self._adapter_left_by,
+            )
         if self._adapter is None:
             raise StateError(
                 "identity.no_adapter",
-                "No InstantID adapter is loaded{because}. Call load_ip_adapter_instantid(path) first.",
-                because=f" ({self._adapter_left_by} removed it)" if self._adapter_left_by else "",
+                "No InstantID adapter is loaded. Call load_ip_adapter_instantid(path) first.",
             )
         return self._adapter
 

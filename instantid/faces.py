@@ -23,7 +23,11 @@ from instantid.messages import user_error
 
 logger = logging.getLogger(__name__)
 
-DETECTOR_SIZES = (640, 512, 384, 256, 192, 128)  # large faces are found only at the small ones
+# Large faces are found only at small sizes, small faces only at large ones. The first two are always asked, so that a
+# passer-by in the background is not taken for the person who fills the photo; the others when those find nobody.
+FIRST_SIZES = (640, 256)
+FURTHER_SIZES = (512, 384, 192, 128)
+SAME_FACE = 0.4  # overlap (intersection over union) of two boxes of one face
 PADDING = 0.5  # of each side, when nothing was found: faces that fill the photo
 EMBEDDING_WIDTH = 512
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -77,7 +81,7 @@ class FaceAnalyser:
                     allowed_modules=["detection", "recognition"],
                     providers=[name for name in dict.fromkeys([asked, PROVIDERS["cpu"]]) if name in there],
                 )
-                self._app.prepare(ctx_id=0 if device == "cuda" else -1, det_size=(DETECTOR_SIZES[0],) * 2)
+                self._app.prepare(ctx_id=0 if device == "cuda" else -1, det_size=(FIRST_SIZES[0],) * 2)
         except ImportError:
             raise
         except Exception as error:  # insightface asserts, onnxruntime has its own types
@@ -127,29 +131,44 @@ class FaceAnalyser:
 
     def _detect(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 5) with scores and key points (n, 5, 2), largest face first, in the photo's pixels."""
-        boxes, points = self._detect_at_some_size(bgr)
+        boxes, points = self._detect_at_all_sizes(bgr)
         if len(boxes) == 0:
             pad_y, pad_x = (int(side * PADDING) for side in bgr.shape[:2])
             padded = np.pad(bgr, ((pad_y, pad_y), (pad_x, pad_x), (0, 0)))
-            boxes, points = self._detect_at_some_size(padded)
+            boxes, points = self._detect_at_all_sizes(padded)
             boxes, points = boxes - [pad_x, pad_y, pad_x, pad_y, 0], points - [pad_x, pad_y]
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         order = np.argsort(-areas, kind="stable")
         return boxes[order], points[order]
 
-    def _detect_at_some_size(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        for size in DETECTOR_SIZES:
-            if size * min(bgr.shape[:2]) < max(bgr.shape[:2]):
-                continue  # a strip, which would shrink to nothing
-            boxes, points = self._app.det_model.detect(bgr, input_size=(size, size), max_num=0)
+    def _detect_at_all_sizes(self, bgr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        boxes, points = self._detect_at(bgr, FIRST_SIZES[0])
+        more_boxes, more_points = self._detect_at(bgr, FIRST_SIZES[1])
+        new = [i for i, box in enumerate(more_boxes) if not (_overlaps(box, boxes) > SAME_FACE).any()]
+        boxes, points = np.concatenate([boxes, more_boxes[new]]), np.concatenate([points, more_points[new]])
+        for size in FURTHER_SIZES:
             if len(boxes):
-                return boxes, points
-        return np.zeros((0, 5)), np.zeros((0, 5, 2))
+                break
+            boxes, points = self._detect_at(bgr, size)
+        return boxes, points
+
+    def _detect_at(self, bgr: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        if size * min(bgr.shape[:2]) < max(bgr.shape[:2]):  # a strip, which would shrink to nothing
+            return np.zeros((0, 5)), np.zeros((0, 5, 2))
+        return self._app.det_model.detect(bgr, input_size=(size, size), max_num=0)
 
 
 def mean_embedding(faces: Sequence[Face]) -> np.ndarray:
     """One identity (512,) from several photos of one person: the mean of the raw embeddings."""
     return np.mean([face.embedding for face in faces], axis=0)
+
+
+def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of a box (5,) with each of others (n, 5)."""
+    sides = np.minimum(box[2:4], others[:, 2:4]) - np.maximum(box[:2], others[:, :2])
+    shared = sides.clip(0).prod(axis=1)
+    areas = (others[:, 2:4] - others[:, :2]).prod(axis=1)
+    return shared / (areas + (box[2:4] - box[:2]).prod() - shared)
 
 
 def _bgr(photo: Image.Image) -> np.ndarray:

@@ -14,9 +14,9 @@ from instantid.messages import say, user_error
 if TYPE_CHECKING:
     from instantid.hardware import Hardware
 
-WEIGHTS_GIB = 9.7  # everything resident in half precision, measured
-WORK_GIB = 1.8  # on top, for one picture of SDXL's size with guidance, decoding included
-LARGEST_MODEL_GIB = 7.2  # UNet with identity layers + IdentityNet, which run together
+WEIGHTS_GIB = 9.7  # everything resident in half precision
+RESIDENT_GIB = 11.5  # the same and a picture of SDXL's size with guidance: 10.9 in tensors, the rest lies between them
+IN_TURN_GIB = 9.0  # the largest that run together, UNet and IdentityNet, and the same picture: 8.5 in tensors
 RAM_MARGIN_GIB = 1.5  # for Python, libraries and the notebook
 TILING_BELOW_GIB = 20.0  # decoding a whole picture, in float32 as SDXL's VAE needs it, takes 5 GiB; in tiles 1
 MEMORY_FRACTION = 0.8  # of the GPU; the rest is for other processes and for what torch does not count
@@ -92,7 +92,8 @@ def choose_plan(hardware: Hardware, options: PlanOptions | None = None) -> Memor
             "vae_slicing": ("plan.why_vae_slicing", {}),
             "vae_tiling": ("plan.why_vae_tiling" if small else "plan.why_no_vae_tiling", {}),
             "attention_slicing": (f"plan.why_attention_slicing_{'mps' if device == 'mps' else 'off'}", {}),
-        },
+        }
+        | ({"memory_fraction": ("plan.why_memory_fraction", {})} if device == "cuda" else {}),
     )
     asked = {name: value for name, value in vars(options).items() if value is not None}
     return replace(plan, **asked, reasons=plan.reasons | {name: ("plan.why_asked", {}) for name in asked})
@@ -109,7 +110,7 @@ def _offload(device: str, hardware: Hardware, options: PlanOptions) -> tuple[str
         return "none", ("plan.why_no_gpu_no_offload", {})
     vram = min(hardware.vram_total_gib * (options.memory_fraction or MEMORY_FRACTION), hardware.vram_free_gib)
     size = 2 if options.precision == "float32" else 1
-    everything, largest = (round(size * (weights + WORK_GIB), 1) for weights in (WEIGHTS_GIB, LARGEST_MODEL_GIB))
+    everything, largest = size * RESIDENT_GIB, size * IN_TURN_GIB
     in_ram = round(size * WEIGHTS_GIB + RAM_MARGIN_GIB, 1)
     facts = {"vram": round(vram, 1), "ram": round(hardware.ram_free_gib, 1)}
     if vram >= everything:

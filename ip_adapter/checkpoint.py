@@ -103,13 +103,22 @@ def _refuse_what_is_not_weights(path: Path) -> None:
         )
     with path.open("rb") as file:
         start = file.read(256).lstrip()
-    if not start or start.startswith(b"<") or start.startswith(b"version https://git-lfs"):
-        what = "empty" if not start else "a web page" if start.startswith(b"<") else "a Git LFS pointer"
+    if not start:
         raise UserError(
-            "adapter.not_weights",
-            "{path} holds no weights ({what}, {size} bytes): the download went wrong. Delete it and download again.",
+            "adapter.empty", "{path} is empty: the download went wrong. Delete it and download again.", path=path
+        )
+    if start.startswith(b"<"):
+        raise UserError(
+            "adapter.web_page",
+            "{path} ({size} bytes) is a web page, not weights: the download went wrong. Delete it and download again.",
             path=path,
-            what=what,
+            size=path.stat().st_size,
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(
+            "adapter.pointer",
+            "{path} ({size} bytes) is a Git LFS pointer, not weights. Run “git lfs pull”, or download the file again.",
+            path=path,
             size=path.stat().st_size,
         )
 

@@ -130,7 +130,7 @@ def content(kind: str, whole: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("empty", "holds no weights .empty, 0 bytes."),
+        ("empty", "is empty"),
         ("page", "a web page"),
         ("pointer", "a Git LFS pointer"),
         ("cut", "damaged or cut short"),

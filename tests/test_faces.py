@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 from test_random_face_pack import overlap, portrait
 
-from instantid.faces import DETECTOR_SIZES, Face, FaceAnalyser, mean_embedding
+from instantid.faces import FIRST_SIZES, Face, FaceAnalyser, mean_embedding
 from instantid.images import open_photo
 from instantid.random_face_pack import EMBEDDING_NORM, write_random_face_pack
 from ip_adapter.errors import UserError
@@ -162,7 +162,23 @@ def test_a_face_too_large_for_the_first_size_is_found_at_a_smaller_one(analyser)
     assert overlap(analyser.analyse(photo).box, box) > 0.4
 
 
-def test_a_found_face_ends_the_search(analyser, monkeypatch):
+def test_a_face_that_fills_the_photo_is_taken_before_a_passer_by(analyser):
+    """The first detector size sees only the passer-by here; with it alone, the picture would be of a stranger."""
+    photo, _ = person(60, centre=(560, 60), size=(640, 640))
+    near, box = person(420, centre=(250, 370), size=(640, 640))
+    both = Image.fromarray(np.maximum(np.asarray(photo), np.asarray(near)))
+    first = analyser._app.det_model.detect(np.asarray(both)[..., ::-1], input_size=(640, 640), max_num=0)[0]
+    assert len(first) == 1
+    assert overlap(first[0, :4], box) < 0.1
+    assert overlap(analyser.analyse(both).box, box) > 0.4
+
+
+def test_a_face_seen_at_two_sizes_is_one_face(analyser):
+    photo, _ = person(150)
+    assert analyser.analyse(photo).count == 1
+
+
+def test_the_further_sizes_are_asked_only_when_the_first_find_nobody(analyser, monkeypatch):
     sizes = []
     detect = analyser._app.det_model.detect
 
@@ -172,7 +188,7 @@ def test_a_found_face_ends_the_search(analyser, monkeypatch):
 
     monkeypatch.setattr(analyser._app.det_model, "detect", recorded)
     analyser.analyse(person(150)[0])
-    assert sizes == [(DETECTOR_SIZES[0],) * 2]
+    assert sizes == [(size, size) for size in FIRST_SIZES]
 
 
 def test_a_small_face_in_a_wide_photo_is_found(analyser):

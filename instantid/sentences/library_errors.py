@@ -3,8 +3,12 @@
 SPANISH_LIBRARY_ERRORS: dict[str, str] = {
     # The adapter file
     "adapter.missing": ("No hay ningún adaptador en {path}. Da la ruta de ip-adapter.bin o de ip-adapter.safetensors."),
-    "adapter.not_weights": (
-        "{path} no contiene pesos ({what}, {size} bytes): la descarga salió mal. Bórralo y descárgalo otra vez."
+    "adapter.empty": "{path} está vacío: la descarga salió mal. Bórralo y descárgalo otra vez.",
+    "adapter.web_page": (
+        "{path} ({size} bytes) es una página web, no pesos: la descarga salió mal. Bórralo y descárgalo otra vez."
+    ),
+    "adapter.pointer": (
+        "{path} ({size} bytes) es un puntero de Git LFS, no pesos. Ejecuta «git lfs pull» o descárgalo otra vez."
     ),
     "adapter.truncated": (
         "{path} ({size} bytes) está dañado o cortado y no se puede leer. Bórralo y descárgalo otra vez."
@@ -65,7 +69,10 @@ SPANISH_LIBRARY_ERRORS: dict[str, str] = {
         "cara, o uno por descripción."
     ),
     "identity.no_adapter": (
-        "No hay ningún adaptador de InstantID cargado{because}. Llama antes a load_ip_adapter_instantid(path)."
+        "No hay ningún adaptador de InstantID cargado. Llama antes a load_ip_adapter_instantid(path)."
+    ),
+    "identity.unloaded": (
+        "El adaptador de InstantID ya no está: lo quitó {call}. Llama otra vez a load_ip_adapter_instantid(path)."
     ),
     "identity.removed": (
         "Se quitó la identidad de {count} de las {total} capas de atención cruzada: en su lugar está {kind}, que puso "

@@ -56,6 +56,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "la atención de PyTorch ya es económica",
         "PyTorch's attention is economical already",
     ),
+    "plan.why_memory_fraction": (
+        "el resto es para la pantalla y otros programas",
+        "the rest is for the screen and others",
+    ),
     "plan.no_such_device": (
         "Pediste el dispositivo «{asked}», pero aquí hay «{found}». Elige ese o ninguno.",
         "You asked for the device “{asked}”, but there is “{found}”. Choose that or none.",
