@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import sys
+import traceback
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from instantid.messages import explain, say
 from ip_adapter.errors import InstantIDError
 
+if TYPE_CHECKING:  # the first cell imports this module before anything is installed
+    from instantid.request import GenerationResult, OnProgress, Progress
 
-def plain_errors(language: str) -> None:
-    """From now on an error of the project stops a cell with its one sentence, without a traceback; bugs keep theirs."""
-    from IPython import get_ipython
 
-    def show(shell, kind, error, traceback, tb_offset=None) -> None:
-        print(f"❌ {explain(error, language)}", file=sys.stderr)
+def speak_plainly(language: str) -> None:
+    """From now on an error of the project stops its cell with one sentence and no traceback; bugs keep theirs."""
 
-    get_ipython().set_custom_exc((InstantIDError,), show)
+    def sentence(error: InstantIDError) -> list[str]:
+        _let_go_of_frames(error)
+        return [f"❌ {explain(error, language)}"]
+
+    # IPython asks an exception for its lines. IPython's `set_custom_exc` has room for one handler, and Colab sets it.
+    InstantIDError._render_traceback_ = sentence
+    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, where Jupyter has no widgets; we show no bars
 
 
 def pick_photo(path: str, language: str) -> str | Path:
@@ -34,3 +42,37 @@ def pick_photo(path: str, language: str) -> str | Path:
 
     print(say("notebook.example_photo", language))
     return Path(insightface.__file__).parent / "data" / "images" / "t1.jpg"
+
+
+def progress_line(language: str) -> OnProgress:
+    """For `generate_image`: tells stage, step and seconds on one line below the cell, written anew each time."""
+    from IPython.display import display
+
+    handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def report(progress: Progress) -> None:
+        stage = say(f"cli.stage_{progress.stage}", language)
+        line = f"{stage} {progress.step}/{progress.steps} · {progress.seconds:.1f} s"
+        handle.update({"text/plain": line}, raw=True)
+
+    return report
+
+
+def show_result(result: GenerationResult, folder: Path, language: str) -> None:
+    """Keeps the pictures in `folder` as PNG with their settings inside, and shows each below the name of its file."""
+    from IPython.display import display
+
+    from instantid.ui_results import save_pictures
+
+    for note in result.notes:
+        print("⚠️ " + say(note.key, language, **note.facts))
+    for path, picture in zip(save_pictures(result, folder), result.images):
+        print(path)
+        display(picture)
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """IPython remembers the last error; its frames would keep half-loaded models in memory."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
