@@ -1,16 +1,22 @@
 """The page in a real browser. Screenshots are kept in the folder that `INSTANTID_SCREENSHOTS` names."""
 
+import json
 import os
 import shutil
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import insightface
 import pytest
 from fake_generator import FakeGenerator
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from instantid.generation import generate_image
 from instantid.messages import say
 from instantid.ui import create_demo, launch
+from instantid.ui_results import SETTINGS_KEY
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 Keys = webdriver.Keys
@@ -129,14 +135,9 @@ def server():
     demo.close()
 
 
-@pytest.fixture
-def page(driver, server):
-    demo, generator = server
-    generator.error, generator.held = None, False
-    generator.requests.clear()
-    generator.release.clear()
-    while generator.started.acquire(blocking=False):
-        pass
+@contextmanager
+def visit(driver, demo, generator):
+    """The page freshly opened; the browser must have nothing severe to complain of in the end."""
     driver.get("about:blank")  # what the page before complains of when it is left is no matter of this one
     driver.get_log("browser")
     driver.get(demo.local_url)
@@ -146,6 +147,18 @@ def page(driver, server):
     yield page
     severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     assert [message for message in severe if not any(name in message for name in GRADIO_S_OWN)] == []
+
+
+@pytest.fixture
+def page(driver, server):
+    demo, generator = server
+    generator.error, generator.held = None, False
+    generator.requests.clear()
+    generator.release.clear()
+    while generator.started.acquire(blocking=False):
+        pass
+    with visit(driver, demo, generator) as page:
+        yield page
 
 
 @pytest.fixture
@@ -285,3 +298,64 @@ def test_the_page_asks_nothing_of_other_machines(page, server):
     assert loaded
     ours = [url for url in loaded if not any(name in url for name in GRADIO_S_OWN)]
     assert [url for url in ours if not url.startswith((server[0].local_url, "data:", "blob:"))] == []
+
+
+# The true application: the same page, with the models of the random bundle behind it
+
+
+@pytest.fixture(scope="module")
+def application(models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outputs")
+    generator = partial(generate_image, models)
+    demo = create_demo(generator, about=models.about(), defaults={"steps": 2, "seed": 0}, output_folder=folder)
+    launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    yield demo, folder
+    demo.close()
+
+
+@pytest.fixture
+def application_page(driver, application):
+    with visit(driver, application[0], None) as page:
+        yield page
+
+
+def test_a_real_photo_becomes_a_picture_of_the_real_models(application_page, application):
+    page = application_page
+    assert page.reads("Pesos aleatorios")
+    page.upload("#face", Path(insightface.__file__).parent / "data" / "images" / "t1.jpg")
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert page.picture_is_shown()
+    (kept,) = application[1].glob("*-seed0.png")
+    with Image.open(kept) as picture:
+        assert page.reads(f"{picture.width} × {picture.height}")
+        assert json.loads(picture.text[SETTINGS_KEY])["prompt"] == "una persona en la nieve"
+    page.keep("es-application")
+
+
+def complains(page, sentence):
+    """Whether the page says `sentence` in a message that lies inside the window."""
+    page.reads(sentence)
+    inside = """const {left, top, right, bottom} = arguments[0].getBoundingClientRect()
+        return Math.min(left, top, innerWidth - right, innerHeight - bottom) >= 0"""
+    message = page.find(".toast-body.error")
+    return sentence in message.text and page.until(lambda: page.driver.execute_script(inside, message))
+
+
+def test_a_picture_without_a_face_is_said_on_the_page(application_page, tmp_path):
+    page = application_page
+    Image.new("RGB", (300, 400), (20, 40, 220)).save(tmp_path / "sea.png")
+    page.upload("#face", tmp_path / "sea.png")
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert complains(page, say("faces.none", "es", width=300, height=400))
+    page.keep("es-no-face")
+
+
+def test_a_text_file_for_a_photo_is_said_on_the_page(application_page, tmp_path):
+    page = application_page
+    (tmp_path / "note.jpg").write_text("not a picture")
+    page.upload("#face", tmp_path / "note.jpg")
+    page.write("#prompt", "una persona en la nieve")
+    page.press("Generar")
+    assert complains(page, say("photo.unreadable", "es", name="note.jpg", size=13))
