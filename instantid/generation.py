@@ -16,7 +16,7 @@ from PIL import Image
 from instantid.faces import Face, mean_embedding
 from instantid.hardware import free_memory, peak_vram_gib, reset_peak_vram, synchronize
 from instantid.images import Placement, open_photo, output_size, place, region_mask
-from instantid.loading import Models
+from instantid.loading import Models, is_out_of_memory
 from instantid.messages import machine_error, state_error
 from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, Note, OnProgress, Progress
 from instantid.styles import STYLES
@@ -48,7 +48,9 @@ def generate_image(
             raise state_error("generation.released")
         try:
             return run.generate()
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             size = f"{run.width} × {run.height}"
         finally:
             run.clean_up()
@@ -157,6 +159,7 @@ class _Run:
         self.models.pipeline.scheduler = getattr(diffusers, name).from_config(self.models.scheduler_config, **settings)
 
     def _one_picture(self, scene: _Scene, number: int, seed: int) -> Image.Image:
+        self._stop_if_cancelled()
         request = self.request
         prompt, negative_prompt = self._prompts()
         mask = None

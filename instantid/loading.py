@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say, 
 from instantid.monitor import MemoryMonitor
 from instantid.random_bundle import write_random_bundle
 from instantid.weights import default_folder, obtain_bundle
+from ip_adapter.errors import InstantIDError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
 
 logger = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ MODEL_CLASSES = {
     "text_encoder_2": CLIPTextModelWithProjection,
 }
 
-
+# CUDA has a class of error for too little memory; Apple's GPU, the processor and cuBLAS only say so.
+OUT_OF_MEMORY_WORDS = ("out of memory", "DefaultCPUAllocator", "ALLOC_FAILED")
 TILE_PIXELS = 384  # side of a VAE tile: decoding then needs no more than denoising; its own default saves nothing
 
 
@@ -125,18 +128,43 @@ def load_bundle(
     if plan.device == "cuda" and plan.memory_fraction:
         limit_vram(plan.memory_fraction)
     try:
-        faces = FaceAnalyser(bundle.face_pack, faces_on)
-        write(say("loading.faces_on", language, provider=faces.provider))
-        monitor.stage("faces")
-        pipeline = _load_pipeline(bundle, plan, monitor)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        detail = str(error).split(". ")[0]
+        faces, pipeline = _load_parts(bundle, plan, faces_on, monitor)
+    except Exception as error:
+        failure = _without_frames(error, plan)
+        if failure is None:
+            raise
     else:
         monitor.stage("ready")
         write(say("loading.ready", language, seconds=round(time.perf_counter() - start, 1)))
         return Models(pipeline, faces, bundle, plan, hardware, dict(pipeline.scheduler.config))
     free_memory()  # outside the handler: the traceback held what had been loaded
-    raise machine_error("loading.out_of_memory", device=plan.device, detail=detail)
+    raise failure
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it tells of too little memory, on whatever device."""
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def _without_frames(error: Exception, plan: MemoryPlan) -> InstantIDError | None:
+    """What a person is told of `error`, holding none of what had been loaded; None if it is a bug."""
+    if is_out_of_memory(error):
+        detail = str(error).split(". ")[0] or type(error).__name__
+        return machine_error("loading.out_of_memory", device=plan.device, detail=detail)
+    if isinstance(error, InstantIDError):
+        error.__cause__ = error.__context__ = error.__traceback__ = None
+        return error
+    return None
+
+
+def _load_parts(
+    bundle: Bundle, plan: MemoryPlan, faces_on: str, monitor: MemoryMonitor
+) -> tuple[FaceAnalyser, StableDiffusionXLInstantIDPipeline]:
+    faces = FaceAnalyser(bundle.face_pack, faces_on)
+    monitor.write(say("loading.faces_on", monitor.language, provider=faces.provider))
+    monitor.stage("faces")
+    return faces, _load_pipeline(bundle, plan, monitor)
 
 
 def _load_pipeline(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
@@ -166,7 +194,7 @@ def _from_folder(
         name: _load(cls, bundle.base, subfolder=name, variant=bundle.variant_of(name), dtype=dtype).to(home)
         for name, cls in MODEL_CLASSES.items()
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _reading(bundle.base):
         warnings.simplefilter("ignore")  # about components that were given rather than read
         return StableDiffusionXLInstantIDPipeline.from_pretrained(
             bundle.base, controlnet=identitynet, **models, add_watermarker=False, local_files_only=True
@@ -178,7 +206,7 @@ def _from_single_file(
 ) -> StableDiffusionXLInstantIDPipeline:
     if bundle.base_config is None:
         raise user_error("loading.no_description", file=bundle.base)
-    try:
+    with _reading(bundle.base):
         return StableDiffusionXLInstantIDPipeline.from_single_file(
             str(bundle.base),
             config=str(bundle.base_config),
@@ -187,28 +215,40 @@ def _from_single_file(
             add_watermarker=False,
             local_files_only=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise _failed(bundle.base, error) from error
 
 
-def _load(cls: type, folder: Path, dtype: torch.dtype, **kwargs: str | None) -> torch.nn.Module:
+def _load(
+    cls: type, folder: Path, dtype: torch.dtype, subfolder: str = "", variant: str | None = None
+) -> torch.nn.Module:
     """A diffusers or transformers model from a folder, read through a memory map in its final precision."""
     # transformers 5 renamed the argument; diffusers did not.
     renamed = cls.__module__.startswith("transformers") and int(transformers.__version__.split(".")[0]) >= 5
-    kwargs["dtype" if renamed else "torch_dtype"] = dtype
-    try:
-        return cls.from_pretrained(
-            folder, **kwargs, use_safetensors=True, low_cpu_mem_usage=True, local_files_only=True
+    with _reading(folder / subfolder):
+        model, found = cls.from_pretrained(
+            folder,
+            subfolder=subfolder,
+            variant=variant,
+            use_safetensors=True,
+            low_cpu_mem_usage=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **{"dtype" if renamed else "torch_dtype": dtype},
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if found["missing_keys"]:  # transformers would go on with random numbers
+            raise ValueError("missing: " + ", ".join(sorted(found["missing_keys"])))
+    return model
+
+
+@contextlib.contextmanager
+def _reading(what: Path) -> Iterator[None]:
+    """Whatever a library raises on files that it cannot use becomes one sentence that names them."""
+    try:
+        yield
+    except Exception as error:  # every library has its own
+        if is_out_of_memory(error):
             raise
-        raise _failed(folder, error) from error
-
-
-def _failed(what: Path, error: Exception) -> Exception:
-    logger.debug("loading %s", what, exc_info=error)
-    return user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200])
+        logger.debug("loading %s", what, exc_info=error)
+        raise user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200]) from error
 
 
 def _random_bundle() -> Path:
