@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -207,7 +207,7 @@ def _from_single_file(
     if bundle.base_config is None:
         raise user_error("loading.no_description", file=bundle.base)
     with _reading(bundle.base):
-        return StableDiffusionXLInstantIDPipeline.from_single_file(
+        pipeline = StableDiffusionXLInstantIDPipeline.from_single_file(
             str(bundle.base),
             config=str(bundle.base_config),
             controlnet=identitynet,
@@ -215,6 +215,9 @@ def _from_single_file(
             add_watermarker=False,
             local_files_only=True,
         )
+        for model in MODEL_CLASSES:
+            _refuse_missing(name for name, p in getattr(pipeline, model).named_parameters() if p.is_meta)
+    return pipeline
 
 
 def _load(
@@ -234,9 +237,14 @@ def _load(
             output_loading_info=True,
             **{"dtype" if renamed else "torch_dtype": dtype},
         )
-        if found["missing_keys"]:  # transformers would go on with random numbers
-            raise ValueError("missing: " + ", ".join(sorted(found["missing_keys"])))
+        _refuse_missing(found["missing_keys"])
     return model
+
+
+def _refuse_missing(names: Iterable[str]) -> None:
+    """Where a file lacks tensors, transformers goes on with random numbers, diffusers with none."""
+    if missing := ", ".join(sorted(names)):
+        raise ValueError(f"missing: {missing}")
 
 
 @contextlib.contextmanager
@@ -261,6 +269,7 @@ def _quiet_libraries() -> None:
     diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> None:
