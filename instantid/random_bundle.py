@@ -9,6 +9,7 @@ libraries write the same weights.
 
 import argparse
 import json
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from instantid.messages import explain, system_language, user_error
 from instantid.random_face_pack import write_random_face_pack
+from instantid.styles import DEFAULT_NEGATIVE_PROMPT, STYLES
 from ip_adapter.checkpoint import write_checkpoint
 from ip_adapter.errors import InstantIDError
 from ip_adapter.layers import cross_attention
@@ -34,7 +36,7 @@ DESCRIPTION = {
     "es": "Pesos aleatorios: las imágenes son ruido, la maquinaria es real",
     "en": "Random weights: the pictures are noise, the machinery is real",
 }
-LAYOUT = 1  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
+LAYOUT = 2  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
 
 TEXT_WIDTHS = (24, 40)  # hidden sizes of the two text encoders (768 and 1280 in SDXL)
 CROSS_ATTENTION_WIDTH = sum(TEXT_WIDTHS)  # 2048 in SDXL
@@ -61,7 +63,12 @@ LEVELS: dict[str, Any] = {
 RESAMPLER = {"dim": 128, "depth": 2, "heads": 16, "dim_head": 8, "num_queries": 16}
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = ("person", "face", "portrait", "photo", "the", "una", "retrato", "cara")  # one token each, the rest is spelled
+# One token each, or nearly; other words are spelled. With them the default prompts stay within 77 tokens, as in SDXL.
+_DEFAULT_TEXTS = " ".join([DEFAULT_NEGATIVE_PROMPT, *(style.prompt + style.negative for style in STYLES.values())])
+WORDS = (
+    *("person", "face", "portrait", "photo", "the", "una", "retrato", "persona", "cara", "snow", "nieve"),
+    *sorted(set(re.findall("[a-z]+", _DEFAULT_TEXTS))),
+)
 
 
 def write_random_bundle(folder: Path, *, seed: int = 0, native_size: int = 128, dtype: str = "float32") -> Path:
@@ -80,6 +87,7 @@ def write_random_bundle(folder: Path, *, seed: int = 0, native_size: int = 128, 
     """
     folder = Path(folder)
     made = {"weights": "random", "layout": LAYOUT, "seed": seed, "native_size": native_size, "dtype": dtype}
+    made["words"] = zlib.crc32(" ".join(WORDS).encode())
     card = {"name": "random", "description": DESCRIPTION, **made}
     there = _read_card(folder)
     if there == card:
