@@ -10,6 +10,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from instantid.messages import LANGUAGES, say
@@ -64,6 +65,8 @@ RESTART = "Runtime → Restart session"
 NEW_RUNTIME = "Runtime → Disconnect and delete runtime"
 CHANGE_RUNTIME = "Runtime → Change runtime type"
 INSTALLER = "python -m instantid.installation"
+
+HARDWARE = "instantid.hardware"  # asked in the same child as the libraries
 
 MARKS = {"ok": "✅", "warning": "⚠️", "error": "❌"}
 
@@ -135,14 +138,18 @@ def check_environment(
     """Looks at everything that is installed; never imports it here.
 
     Args:
-        hardware: memory and disk of this machine, if they shall be judged too.
+        hardware: memory and disk; None = this machine's, if its libraries can be asked.
         search_path: folders to look for packages in, instead of where this Python looks.
     """
     installed = installed_versions(search_path)
     requirements = project_requirements()
     modules = {name: module_of(name) for name in installed}
     present = [m for m in IMPORTED if m in modules.values() and can_be_found(m, search_path)]
-    answers = ask_libraries(present, search_path) if present else {}
+    ask_machine = hardware is None and search_path is None and present
+    asked = [*present, HARDWARE] if ask_machine else present
+    answers = ask_libraries(asked, search_path) if asked else {}
+    if "ram_gib" in answers.get(HARDWARE, {}):
+        hardware = SimpleNamespace(**answers[HARDWARE])
     torch = answers.get("torch", {})
     works = "cuda" in torch
     card = None if torch.get("gpu") else nvidia_gpu()
