@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -373,6 +374,19 @@ def test_a_missing_project_is_said_in_both_languages_without_a_traceback(elsewhe
 
 def test_the_project_may_lie_in_another_folder(elsewhere, folder):
     assert printed(elsewhere.run("install", CARPETA=str(folder))).strip() == say("install.nothing", "es")
+
+
+def test_a_project_that_is_missing_is_cloned_from_its_git_address(tmp_path_factory):
+    source, empty = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("nothing")
+    for part in PROJECT:
+        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
+        copy(ROOT / part, source / part)
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "project"]):
+        subprocess.run(["git", *command], cwd=source, check=True)
+    with opened(empty, tmp_path_factory.mktemp("clone-scratch")) as session:
+        assert printed(session.run("install", REPOSITORIO=source.as_uri())).strip() == say("install.nothing", "es")
+    assert (empty / "InstantID" / "instantid" / "generation.py").is_file()
 
 
 # The photo
