@@ -6,14 +6,15 @@ Exit codes: 0 done, 1 `check` found something to mend, 2 an error with its sente
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import sys
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from instantid import options
-from instantid.messages import LANGUAGES, explain, say, system_language
+from instantid.messages import LANGUAGES, explain, machine_error, say, system_language
 from ip_adapter.errors import InstantIDError
 
 
@@ -28,12 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser(_language_in(argv)).parse_args(argv)
     try:
         return COMMANDS[arguments.command](arguments)
-    except InstantIDError as error:
-        print(f"{_line_start()}❌ {explain(error, arguments.language)}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(say("cli.interrupted", arguments.language), file=sys.stderr)
+        print(_line_start() + say("cli.interrupted", arguments.language), file=sys.stderr)
         return 130
+    except ImportError as error:
+        failure = machine_error("cli.cannot_import", reason=error)
+    except InstantIDError as error:
+        failure = error
+    print(f"{_line_start()}❌ {explain(failure, arguments.language)}", file=sys.stderr)
+    return 2
 
 
 # Imports stand in the commands: `check` has to work where torch does not.
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def check(arguments: argparse.Namespace) -> int:
     from instantid.compatibility import check_environment
 
-    report = check_environment(arguments.language, hardware=_hardware_or_none())
+    report = check_environment(arguments.language)
     print(json.dumps(report.data, ensure_ascii=False, indent=2) if arguments.json else report.text())
     return 0 if report.ok else 1
 
@@ -59,7 +63,8 @@ def convert(arguments: argparse.Namespace) -> int:
     from instantid.bundle import readable_size
     from ip_adapter.convert import convert_to_safetensors
 
-    target = convert_to_safetensors(arguments.file)
+    with _writing_in(arguments.file.parent):
+        target = convert_to_safetensors(arguments.file)
     print(say("cli.converted", arguments.language, file=target, size=readable_size(target)))
     return 0
 
@@ -72,11 +77,14 @@ def generate(arguments: argparse.Namespace) -> int:
     request = options.request_from(arguments).checked()  # refuse at once, not after minutes of loading
     for photo in (request.face, *request.more_faces, *([request.pose] if request.pose else [])):
         open_photo(photo)
+    with _writing_in(arguments.output):
+        arguments.output.mkdir(parents=True, exist_ok=True)
     result = generate_image(_models(arguments), request, _progress_line(arguments.language))
     for note in result.notes:
         print("⚠️ " + say(note.key, arguments.language, **note.facts), file=sys.stderr)
-    for path in save_pictures(result, arguments.output):
-        print(path)
+    with _writing_in(arguments.output):
+        paths = save_pictures(result, arguments.output)
+    print(*paths, sep="\n")
     return 0
 
 
@@ -91,13 +99,16 @@ def ui(arguments: argparse.Namespace) -> int:
         about=models.about(),
         output_folder=arguments.output,
     )
-    launch(
-        demo,
-        share=arguments.share,
-        server_name=arguments.host,
-        server_port=arguments.port,
-        inbrowser=not arguments.no_browser,
-    )
+    try:
+        launch(
+            demo,
+            share=arguments.share,
+            server_name=arguments.host,
+            server_port=arguments.port,
+            inbrowser=not arguments.no_browser,
+        )
+    except OSError as error:
+        raise machine_error("cli.no_port", host=arguments.host, port=arguments.port or "…") from error
     return 0
 
 
@@ -117,6 +128,15 @@ def _models(arguments: argparse.Namespace):
     )
 
 
+@contextlib.contextmanager
+def _writing_in(folder: Path) -> Iterator[None]:
+    """A disk that refuses, or is full, is said in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise machine_error("cli.not_written", folder=folder, reason=error.strerror or error) from error
+
+
 def _progress_line(language: str):
     """One line on the terminal that is written over; nothing where the output is a file."""
 
@@ -131,14 +151,6 @@ def _progress_line(language: str):
 def _line_start() -> str:
     """Back to the start of an emptied line, on a terminal."""
     return "\r\033[K" if sys.stderr.isatty() else ""
-
-
-def _hardware_or_none():
-    """What the machine has, if torch and psutil can be asked; if not, the check says why."""
-    from instantid.probe import ask_libraries
-
-    facts = ask_libraries(["instantid.hardware"])["instantid.hardware"]
-    return SimpleNamespace(**facts) if "ram_gib" in facts else None
 
 
 def _language_in(argv: Sequence[str]) -> str | None:

@@ -73,6 +73,20 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "cli.downloaded": ("✅ Pesos completos en {folder}", "✅ Weights complete in {folder}"),
     "cli.converted": ("✅ {file} ({size})", "✅ {file} ({size})"),
+    "cli.not_written": (
+        "No se puede escribir en «{folder}» ({reason}). Elige otra carpeta o haz sitio en el disco.",
+        "“{folder}” cannot be written to ({reason}). Choose another folder, or make room on the disk.",
+    ),
+    "cli.no_port": (
+        "La página no se puede abrir en {host}, puerto {port}: está ocupado o no es una dirección de este equipo. "
+        "Elige otro con --port o --host.",
+        "The page cannot be opened on {host}, port {port}: it is taken, or no address of this machine. "
+        "Choose another with --port or --host.",
+    ),
+    "cli.cannot_import": (
+        "Falta una biblioteca o no funciona ({reason}). «python -m instantid check» dice cuál y qué hacer.",
+        "A library is missing or does not work ({reason}). “python -m instantid check” says which and what to do.",
+    ),
     "cli.interrupted": ("Interrumpido.", "Interrupted."),
     "cli.stage_faces": ("🙂 Caras", "🙂 Faces"),
     "cli.stage_text": ("📝 Texto", "📝 Text"),
