@@ -10,7 +10,6 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,8 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from instantid.messages import user_error
 from ip_adapter.errors import InstantIDError
 
-if TYPE_CHECKING:
-    from instantid.request import ImageSource
+ImageSource = str | Path | Image.Image | np.ndarray  # what `open_photo` takes
 
 MAX_FILE_BYTES = 50_000_000
 MAX_PIXELS = 80_000_000  # decoded; a large JPEG is decoded at a fraction of its size

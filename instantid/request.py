@@ -9,19 +9,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instantid.messages import user_error
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE, STYLES
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
     from instantid.faces import Face
-
-    ImageSource = str | Path | Image.Image | np.ndarray  # arrays are RGB, height × width × 3, uint8
+    from instantid.images import ImageSource
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARACTERS = 4000

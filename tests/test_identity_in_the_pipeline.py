@@ -256,3 +256,14 @@ def test_without_an_adapter_the_call_that_is_missing_is_named():
 def test_key_points_of_another_shape_are_refused():
     with pytest.raises(UserError, match=r"received shape \(3, 2\)"):
         draw_kps(Image.new("RGB", (64, 64)), np.zeros((3, 2)))
+
+
+def test_a_list_of_prompts_in_words_gives_the_pictures_of_each_prompt_alone(models):
+    pipe, prompts = models.pipeline, ["a person in the snow", "a portrait in neon light"]
+    noise = standard_normal("words", (4, 4, 16, 16))
+    shared = {"image": key_points_picture(), "image_embeds": face("a"), "num_inference_steps": 2, "output_type": "np"}
+    together = pipe(prompts, **shared, num_images_per_prompt=2, latents=noise).images
+    for i, prompt in enumerate(prompts):
+        alone = pipe(prompt, **shared, num_images_per_prompt=2, latents=noise[2 * i : 2 * i + 2]).images
+        assert largest_difference(together[2 * i : 2 * i + 2], alone) < SAME
+    assert largest_difference(together[:2], together[2:]) > 0.01
