@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import shutil
 from argparse import _SubParsersAction
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,7 +16,6 @@ from PIL import Image
 from instantid.__main__ import build_parser
 from instantid.hardware import detect_hardware
 from instantid.memory_plan import choose_plan
-from instantid.random_bundle import write_random_bundle
 from instantid.sentences import SENTENCES, SPANISH_LIBRARY_ERRORS
 
 ROOT = Path(__file__).parent.parent
@@ -156,10 +156,10 @@ def test_the_memory_guide_tells_the_plan_that_is_made(row):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(random_bundle, tmp_path_factory):
     """A folder with a photo, and random weights where the scripts look for the published ones."""
     folder = tmp_path_factory.mktemp("home")
-    write_random_bundle(folder / "checkpoints")
+    shutil.copytree(random_bundle, folder / "checkpoints")
     photo = Image.new("RGB", (640, 640), (30, 40, 90))
     photo.paste((220, 170, 140), (220, 195, 420, 445))
     photo.save(folder / "me.jpg")

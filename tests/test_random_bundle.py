@@ -27,13 +27,8 @@ WEIGHT_OF_SEED_5 = [[0.6767320036888123, -0.23912686109542847], [0.0526717901229
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_random_bundle(tmp_path_factory.mktemp("random") / "bundle")
-
-
-@pytest.fixture(scope="module")
-def pipeline(bundle):
-    pipeline = StableDiffusionXLPipeline.from_pretrained(bundle / "base", local_files_only=True)
+def pipeline(random_bundle):
+    pipeline = StableDiffusionXLPipeline.from_pretrained(random_bundle / "base", local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -48,16 +43,16 @@ def tokens(tokenizer, text):
     return tokenizer(text, padding="max_length", max_length=tokenizer.model_max_length, truncation=True).input_ids
 
 
-def test_the_bundle_is_one_that_the_app_opens_offline(bundle):
-    assert open_bundle(bundle).description == DESCRIPTION
+def test_the_bundle_is_one_that_the_app_opens_offline(random_bundle):
+    assert open_bundle(random_bundle).description == DESCRIPTION
 
 
-def test_the_same_seed_gives_the_same_files(bundle, tmp_path):
-    assert weight_files(write_random_bundle(tmp_path / "again")) == weight_files(bundle)
+def test_the_same_seed_gives_the_same_files(random_bundle, tmp_path):
+    assert weight_files(write_random_bundle(tmp_path / "again")) == weight_files(random_bundle)
 
 
-def test_another_seed_gives_other_weights_everywhere_but_in_the_hand_set_detector(bundle, tmp_path):
-    first, second = weight_files(bundle), weight_files(write_random_bundle(tmp_path / "other", seed=7))
+def test_another_seed_gives_other_weights_everywhere_but_in_the_hand_set_detector(random_bundle, tmp_path):
+    first, second = weight_files(random_bundle), weight_files(write_random_bundle(tmp_path / "other", seed=7))
     assert [name for name in first if first[name] == second[name]] == ["antelopev2/scrfd_10g_bnkps.onnx"]
 
 
@@ -69,10 +64,10 @@ def test_a_weight_is_the_same_number_on_every_machine():
     )
 
 
-def test_a_bundle_that_is_there_is_left_alone(bundle):
-    before = (bundle / "ip-adapter.bin").stat()
-    write_random_bundle(bundle)
-    after = (bundle / "ip-adapter.bin").stat()
+def test_a_bundle_that_is_there_is_left_alone(random_bundle):
+    before = (random_bundle / "ip-adapter.bin").stat()
+    write_random_bundle(random_bundle)
+    after = (random_bundle / "ip-adapter.bin").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
@@ -121,8 +116,8 @@ def test_half_precision_is_stored_as_such(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "tokenizer_2"])
-def test_a_prompt_becomes_77_ids_between_begin_and_end(bundle, name):
-    tokenizer = CLIPTokenizer.from_pretrained(bundle / "base" / name, model_max_length=77)
+def test_a_prompt_becomes_77_ids_between_begin_and_end(random_bundle, name):
+    tokenizer = CLIPTokenizer.from_pretrained(random_bundle / "base" / name, model_max_length=77)
     ids = tokens(tokenizer, "a person")
     end = ids.index(tokenizer.eos_token_id)
     assert len(ids) == 77
@@ -131,8 +126,8 @@ def test_a_prompt_becomes_77_ids_between_begin_and_end(bundle, name):
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "tokenizer_2"])
-def test_no_two_prompts_read_alike_and_none_is_unknown(bundle, name):
-    tokenizer = CLIPTokenizer.from_pretrained(bundle / "base" / name, model_max_length=77)
+def test_no_two_prompts_read_alike_and_none_is_unknown(random_bundle, name):
+    tokenizer = CLIPTokenizer.from_pretrained(random_bundle / "base" / name, model_max_length=77)
     prompts = ["", "a person", "a face", "una niña", "una nina", "un corazón", "😀", "❤️", "portrait 3", "portrait 4"]
     read = [tokens(tokenizer, prompt) for prompt in prompts]
     assert len({tuple(ids) for ids in read}) == len(prompts)
@@ -168,8 +163,8 @@ def test_the_prompt_changes_the_picture(pipeline):
 
 
 @pytest.fixture(scope="module")
-def identitynet(bundle):
-    net = ControlNetModel.from_pretrained(bundle / "ControlNetModel")
+def identitynet(random_bundle):
+    net = ControlNetModel.from_pretrained(random_bundle / "ControlNetModel")
 
     @torch.no_grad()
     def residuals(tokens=1.0, key_points=1.0):
@@ -194,8 +189,8 @@ def test_identitynet_hears_the_identity_and_the_key_points(identitynet, change):
     assert (after - before).abs().mean() > 0.01 * before.abs().mean()
 
 
-def test_the_adapter_says_its_heads_and_fits_the_unet(bundle, pipeline):
-    checkpoint = read_checkpoint(bundle / "ip-adapter.bin")
+def test_the_adapter_says_its_heads_and_fits_the_unet(random_bundle, pipeline):
+    checkpoint = read_checkpoint(random_bundle / "ip-adapter.bin")
     geometry = read_geometry(checkpoint)
     assert (geometry.heads, geometry.dim_head) == (RESAMPLER["heads"], RESAMPLER["dim_head"])
     assert len(build_layers(pipeline.unet, checkpoint, geometry.output_dim)) == len(cross_attention(pipeline.unet))

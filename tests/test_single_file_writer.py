@@ -8,17 +8,15 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors import safe_open
 from single_file import write_single_file
 
-from instantid.random_bundle import write_random_bundle
+
+@pytest.fixture(scope="module")
+def base(random_bundle):
+    return random_bundle / "base"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return write_random_bundle(tmp_path_factory.mktemp("single") / "bundle") / "base"
-
-
-@pytest.fixture(scope="module")
-def single_file(base):
-    return write_single_file(base, base.parent / "base.safetensors")
+def single_file(base, tmp_path_factory):
+    return write_single_file(base, tmp_path_factory.mktemp("single") / "base.safetensors")
 
 
 @pytest.fixture(scope="module")
