@@ -36,7 +36,7 @@ DESCRIPTION = {
     "es": "Pesos aleatorios: las imágenes son ruido, la maquinaria es real",
     "en": "Random weights: the pictures are noise, the machinery is real",
 }
-LAYOUT = 2  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
+LAYOUT = 3  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
 
 TEXT_WIDTHS = (24, 40)  # hidden sizes of the two text encoders (768 and 1280 in SDXL)
 CROSS_ATTENTION_WIDTH = sum(TEXT_WIDTHS)  # 2048 in SDXL

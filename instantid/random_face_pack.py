@@ -94,7 +94,7 @@ def blob_detector() -> onnx.ModelProto:
     widths = {"score": 1, "bbox": 4, "kps": 10}
     return graph.model(
         "hand-set blob detector in SCRFD's form",
-        ("input", (1, 3, None, None)),
+        ("input", (1, 3, "height", "width")),  # named, as in the published file: insightface 0.7.3 asks for it
         [(name, (None, widths[kind])) for kind, names in outputs.items() for name in names],
     )
 
@@ -188,7 +188,7 @@ class _Graph:
         return name
 
     def model(self, name: str, given: tuple[str, tuple], wanted: list[tuple[str, tuple]]) -> onnx.ModelProto:
-        """The finished, checked model; `given` and `wanted` are names and shapes, None for an open size."""
+        """The finished, checked model; `given` and `wanted` are names and shapes; None or a name is an open size."""
         inputs, *outputs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in (given, *wanted))
         graph = helper.make_graph(self.nodes, name, [inputs], outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="instantid")
