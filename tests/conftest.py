@@ -13,12 +13,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-def pytest_collection_finish():
-    """Each generation collects garbage; the modules that the test files imported need not be searched every time."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(scope="session")
 def random_bundle(tmp_path_factory):
     """The folder of a random bundle, for reading: a test that changes files takes a copy."""
@@ -32,4 +26,7 @@ def models(random_bundle):
     """The random bundle as the application loads it, for every test that leaves it as it was."""
     from instantid.loading import load_models
 
-    return load_models(random_bundle, write=lambda line: None)
+    models = load_models(random_bundle, write=lambda line: None)
+    gc.collect()
+    gc.freeze()  # every generation collects garbage: the libraries need not be searched for it each time
+    return models

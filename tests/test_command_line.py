@@ -67,8 +67,11 @@ def received(monkeypatch):
 
     monkeypatch.setattr("instantid.loading.load_models", load)
     monkeypatch.setattr("instantid.generation.generate_image", generate)
-    monkeypatch.setattr("instantid.ui.create_demo", lambda generator, **kwargs: calls.setdefault("demo", kwargs))
-    monkeypatch.setattr("instantid.ui.launch", lambda demo, **kwargs: calls.setdefault("launch", kwargs))
+    page = SimpleNamespace(  # of its own, as importing gradio takes seconds
+        create_demo=lambda generator, **kwargs: calls.setdefault("demo", kwargs),
+        launch=lambda demo, **kwargs: calls.setdefault("launch", kwargs),
+    )
+    monkeypatch.setitem(sys.modules, "instantid.ui", page)
     return calls
 
 
@@ -420,5 +423,5 @@ def test_a_port_that_is_taken_is_one_line(received, monkeypatch, capsys):
     def launch(demo, **_kwargs):
         raise OSError("Cannot find empty port in range: 7999-7999.")
 
-    monkeypatch.setattr("instantid.ui.launch", launch)
+    monkeypatch.setattr(sys.modules["instantid.ui"], "launch", launch)
     assert "port 7999" in refused(capsys, "ui", "--port", "7999")
