@@ -9,10 +9,11 @@ import errno
 import glob
 import io
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class PlannedFile:
 
     source: HubFile
     path: Path
+    elsewhere: Path | None = None  # where the same file may already lie on this machine
 
     @property
     def part(self) -> Path:
@@ -133,6 +135,8 @@ def list_repository(repo_id: str, hub: Hub) -> Repository:
 
 def fetch_files(files: Sequence[PlannedFile], folder: Path, hub: Hub, report: OnDownload) -> None:
     """Fetch those of `files` that are not there, several at once, all of them inside `folder`.
+
+    One that lies elsewhere on this machine, and is what the hub has, is copied instead.
 
     Reports a few times a second, on the calling thread; an exception in `report` stops the download.
 
@@ -192,6 +196,10 @@ def _fetch(file: PlannedFile, hub: Hub, done: dict[Path, int], stop: threading.E
                 older.unlink()
         part.touch()
         is_resumed = _size(part) > 0
+        if twin := _twin(file):
+            with twin.open("rb") as whole, _CountedFile(part, count) as stream:
+                whole.seek(stream.tell())
+                shutil.copyfileobj(whole, stream)
         while (had := _size(part)) < source.size:
             try:
                 with _CountedFile(part, count) as stream:
@@ -204,6 +212,15 @@ def _fetch(file: PlannedFile, hub: Hub, done: dict[Path, int], stop: threading.E
             part.unlink()
             raise machine_error("weights.corrupted", repo=source.repo_id, file=source.name)
         part.replace(path)
+
+
+def _twin(file: PlannedFile) -> Path | None:
+    """The same content elsewhere on this machine, if there is a copy that can be read."""
+    source, twin = file.source, file.elsewhere
+    with suppress(OSError):
+        if twin and _size(twin) == source.size and (source.sha256 is None or _sha256(twin) == source.sha256):
+            return twin
+    return None
 
 
 def _sha256(path: Path) -> str:
@@ -226,7 +243,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise machine_error("weights.busy", folder=folder) from error
-    except NotImplementedError:
+    except (NotImplementedError, OSError):
         pass  # some network drives know no locks
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Mapping
@@ -12,15 +13,18 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES
+from instantid.keeping import read_settings
+from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.styles import STYLES
 from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
-from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, summary
+from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, shown_values, summary
 from instantid.ui_words import Wording
 
 SIZES = ("832x1216", "896x1152", "960x1088", "1088x960", "1152x896", "1216x832")  # what SDXL was trained on
 EXAMPLES = ("example_1", "example_2", "example_3", "example_4")
+# Only queued steps may show a message; without a limit they never wait there.
+IN_QUEUE = {"queue": True, "concurrency_limit": None}
 CACHE_SWEEP = (3600, 86400)  # seconds: every hour, the page's own copies older than a day are deleted
 
 
@@ -31,6 +35,7 @@ def create_demo(
     about: str | Mapping[str, str] = "",
     defaults: Mapping[str, Any] | None = None,
     output_folder: Path | None = None,
+    settings_file: Path | None = None,
 ) -> gr.Blocks:
     """The page around a ready generator; start it with `launch`.
 
@@ -40,9 +45,14 @@ def create_demo(
         about: a line or two on what runs (device, base model), or one such text per language.
         defaults: first values of the controls, by the field names of `GenerationRequest`.
         output_folder: every picture is also kept here as PNG with its settings inside; None keeps none.
+        settings_file: what was last set, in JSON: written when a run starts, and where the page begins, also after a
+            reload, over `language` and `defaults`; None keeps nothing.
     """
     about = about if isinstance(about, Mapping) else dict.fromkeys(LANGUAGES, about)
-    first = vars(GenerationRequest(face=None, prompt="")) | dict(defaults or {})
+    fields = vars(GenerationRequest(face=None, prompt="")) | dict(defaults or {})
+    kept = read_settings(settings_file)
+    language = kept.language or language
+    first = shown_values(fields | kept.fields)
     wording = Wording(language)
     with gr.Blocks(
         title="InstantID", analytics_enabled=False, delete_cache=CACHE_SWEEP, **known(gr.Blocks, **look())
@@ -71,7 +81,9 @@ def create_demo(
             with gr.Column(scale=6, min_width=320):
                 results, reuse, random = _results(wording)
 
-        generate = generate_function(generator, output_folder, Path(results["gallery"].GRADIO_CACHE), language)
+        generate = generate_function(
+            generator, output_folder, Path(results["gallery"].GRADIO_CACHE), language, settings_file
+        )
         # Asking stays out of the queue: from the press on, the run can be cancelled while it waits.
         asked = start.click(Session.ask, controls["session"], **QUIETLY)
         generated = asked.then(
@@ -83,13 +95,12 @@ def create_demo(
             **known(gr.on, show_progress_on=[results["gallery"]]),
         )
         generated.success(_show_first, results["settings"], results["gallery"], **QUIETLY)
-        # In the queue, as only queued steps may show a message; without a limit, so that it never waits there.
         stop.click(
             cancel,
             [controls["session"], controls["language"]],
-            concurrency_limit=None,
             show_progress="hidden",
             api_name="cancel",
+            **IN_QUEUE,
         )
 
         reuse.click(lambda seed: seed, results["seed_used"], controls["seed"], **QUIETLY)
@@ -105,7 +116,23 @@ def create_demo(
             [*wording.components, about_line, results["summary"]],
             **QUIETLY,
         )
-        for hear in (demo.load, controls["language"].input):
+        hears = [demo.load, controls["language"].input]
+        if settings_file is not None:
+            warn_once = functools.cache(gr.Warning)
+
+            def recall() -> dict:
+                kept = read_settings(settings_file)
+                spoken = kept.language or language
+                if kept.problem:
+                    warn_once(say(kept.problem.key, spoken, **kept.problem.facts))
+                updates = dict(zip(wording.components, wording.updates(spoken)))
+                for name, value in shown_values(fields | kept.fields).items():
+                    updates[controls[name]] |= {"value": value}
+                return updates | {about_line: about[spoken], controls["language"]: spoken}
+
+            everything = [*wording.components, about_line, controls["language"]]
+            hears.append(demo.load(recall, None, everything, **QUIETLY | IN_QUEUE).then)
+        for hear in hears:
             hear(None, controls["language"], None, js=SPEAK, **QUIETLY)
     return demo.queue(default_concurrency_limit=1)
 
@@ -132,8 +159,7 @@ def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
             gr.Dropdown, "style", _style_choices, value=first["style"], min_width=150, elem_id="style"
         )
         # A text field, as gradio's number field turns "empty" into 0, which is a seed.
-        seed = "" if first["seed"] is None else str(first["seed"])
-        seed = wording.place(gr.Textbox, "seed", value=seed, max_lines=1, min_width=150, elem_id="seed")
+        seed = wording.place(gr.Textbox, "seed", value=first["seed"], max_lines=1, min_width=150, elem_id="seed")
     return {"face": face, "pose": pose, "prompt": prompt, "style": style, "seed": seed}
 
 
@@ -167,13 +193,12 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
             number("face_index")
             number("pose_face_index")
     with wording.place(gr.Accordion, "picture_fold", open=False):
-        size = AUTO_SIZE if first["width"] is None else f"{first['width']}x{first['height']}"
         # The same words in both languages: gradio 4 keeps the old text of a field that one may write in.
         controls["size"] = wording.place(
             gr.Dropdown,
             "size",
             lambda language: [(name.replace("x", " × "), name) for name in (AUTO_SIZE, *SIZES)],
-            value=size,
+            value=first["size"],
             allow_custom_value=True,
             elem_id="size",
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from instantid.keeping import write_settings
 from instantid.messages import explain, say, user_error
 from instantid.request import MAX_SEED, GenerationRequest, GenerationResult, Generator, Progress
 from instantid.sentences import SENTENCES
@@ -81,6 +83,15 @@ def read_seed(seed: str | None) -> int | None:
     return int(seed) if seed else None
 
 
+def shown_values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the controls show for the `fields` of a request, photos apart: `read_size` and `read_seed` undo it."""
+    photos_and_sides = ("face", "more_faces", "pose", "width", "height")
+    return {name: value for name, value in fields.items() if name not in photos_and_sides} | {
+        "size": AUTO_SIZE if fields["width"] is None else f"{fields['width']}x{fields['height']}",
+        "seed": "" if fields["seed"] is None else str(fields["seed"]),
+    }
+
+
 def summary(settings: dict[str, Any] | None, language: str) -> str:
     """Size and timings of a result in one short line, from its settings; empty without a result."""
     if not settings:
@@ -103,14 +114,26 @@ def cancel(session: Session, language: str) -> None:
     gr.Info(say("ui.cancelling" if session.running or session.asked else "ui.nothing_runs", language))
 
 
-def generate_function(generator: Generator, output_folder: Path | None, cache: Path, language: str) -> Callable:
+def generate_function(
+    generator: Generator, output_folder: Path | None, cache: Path, language: str, settings_file: Path | None = None
+) -> Callable:
     """The function behind the button and the API's `/generate`; its parameter names are the API's.
 
     Args:
         output_folder: where every picture is kept; None keeps none beyond the page.
         cache: gradio's own folder, the only one that the page may show files from.
         language: the default of the API's `language`.
+        settings_file: where the settings of each run are kept when it starts; None keeps none.
     """
+    warn_once = functools.cache(gr.Warning)
+
+    def remember(request: GenerationRequest, language: str) -> None:
+        request.checked()  # what is refused is not remembered; as it was entered, without the seed that a check draws
+        try:
+            write_settings(settings_file, request, language)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            warn_once(say("ui.settings_not_kept", language, file=settings_file, reason=reason))
 
     def generate(
         face,
@@ -163,6 +186,8 @@ def generate_function(generator: Generator, output_folder: Path | None, cache: P
                 count=count,
                 region_mask=region_mask,
             )
+            if settings_file is not None:
+                remember(request, language)
             result = generator(request, report, session.cancelled.is_set)
             return _shown(result, output_folder, cache, language)
         except InstantIDError as error:
@@ -184,7 +209,8 @@ def _shown(result: GenerationResult, output_folder: Path | None, cache: Path, la
     paths = save_pictures(result, Path(tempfile.mkdtemp(dir=cache)))
     if output_folder is not None:
         try:
-            output_folder.mkdir(parents=True, exist_ok=True)
+            # Not its parents: under a Drive that is gone they would be made, on a disk that is thrown away.
+            output_folder.mkdir(exist_ok=True)
             for path in paths:
                 shutil.copy2(path, output_folder)
         except OSError as error:  # a full or missing Drive must not cost a finished picture

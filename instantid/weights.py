@@ -183,7 +183,8 @@ def plan_download(
         for name in choose(repository):
             if name not in repository.files:
                 raise machine_error("weights.file_not_found", repo=repo_id, file=name)
-            files.append(PlannedFile(repository.files[name], into if name == source.file else into / name))
+            path = into if name == source.file else into / name
+            files.append(PlannedFile(repository.files[name], path, default_folder() / path.relative_to(folder)))
         if choose is not _description_files:
             licences.append((repo_id, _licence(repository)))
 
@@ -256,7 +257,7 @@ def obtain_bundle(
     Args:
         source: a bundle on this machine; it is only read.
         base: see `resolve_base`; None = the bundle's own base, or `DEFAULT_BASE`.
-        folder: where downloads go; None = `default_folder()`.
+        folder: where downloads go; None = `default_folder()`. What lies there already is copied into another folder.
 
     Raises: UserError, MachineError; see `open_bundle`, `plan_download`, `download`.
     """

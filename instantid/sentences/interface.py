@@ -119,6 +119,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The pictures are on the page but could not be saved in “{folder}”: {reason}. Download them here "
         "and check that the folder exists and has room.",
     ),
+    "ui.settings_not_kept": (
+        "La imagen se hace, pero tus ajustes no se pudieron guardar en «{file}»: {reason}. Comprueba que la carpeta "
+        "existe y tiene sitio.",
+        "The picture is being made, but your settings could not be kept in “{file}”: {reason}. Check that the folder "
+        "exists and has room.",
+    ),
     "ui.unexpected": (
         "Algo falló dentro del programa ({kind}). Lo que has escrito sigue aquí: vuelve a intentarlo. Si se repite, "
         "el detalle está en el registro de quien lo puso en marcha.",

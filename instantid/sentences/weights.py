@@ -119,9 +119,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "“{file}” of {repo} arrived damaged and was deleted. Repeat the download.",
     ),
     "weights.does_not_fit": (
-        "Faltan por descargar {needed} y en «{folder}» solo hay {free} libres. Libera espacio o elige otra carpeta.",
+        "Faltan por descargar {needed} y en «{folder}» solo hay {free} libres. Libera espacio o elige otra carpeta; "
+        "si es tu Drive, vacía su papelera o desmarca la opción de guardar en Drive.",
         "{needed} remain to be downloaded and “{folder}” has only {free} free. Free some space or choose another "
-        "folder.",
+        "folder; if it is your Drive, empty its bin or untick keeping things on Drive.",
     ),
     "weights.disk_full": (
         "El disco se llenó al guardar «{file}» de {repo}. Libera espacio y repite: la descarga sigue donde quedó.",
