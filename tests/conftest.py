@@ -2,6 +2,8 @@
 
 import gc
 import os
+import time
+import types
 
 import pytest
 
@@ -30,3 +32,20 @@ def models(random_bundle):
     gc.collect()
     gc.freeze()  # every generation collects garbage: the libraries need not be searched for it each time
     return models
+
+
+@pytest.fixture
+def quick_client(monkeypatch):
+    """The hub's real client, allowed to talk to this machine, by thousands of bytes and without pauses to try again."""
+    import huggingface_hub
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    impatient = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
+    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # Older clients keep one session per thread, made while they were offline.
+    forget = getattr(huggingface_hub.utils._http, "reset_sessions", lambda: None)
+    forget()
+    yield
+    forget()

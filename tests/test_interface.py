@@ -1,9 +1,11 @@
 """The page without a browser: its wiring, and a served one driven over its API."""
 
 import copy
+import inspect
 import json
 import logging
 import warnings
+from pathlib import Path
 
 import pytest
 from fake_generator import FakeGenerator
@@ -11,6 +13,7 @@ from gradio_client import Client, handle_file
 from gradio_client import utils as client_utils
 from PIL import Image
 
+from instantid.keeping import read_settings
 from instantid.messages import LANGUAGES, say
 from instantid.request import GenerationRequest, GenerationResult
 from instantid.sentences.interface import SENTENCES
@@ -49,8 +52,14 @@ def generator(server):
 
 
 @pytest.fixture
-def client(server, generator):
-    return Client(server[0].local_url, verbose=False)
+def connect(server, generator, tmp_path):
+    """A new visitor of the page, who downloads to a folder of the test."""
+    return lambda: Client(server[0].local_url, verbose=False, download_files=tmp_path)
+
+
+@pytest.fixture
+def client(connect):
+    return connect()
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +120,100 @@ def test_given_defaults_are_where_the_controls_start():
     demo = create_demo(FakeGenerator(), defaults={"width": 128, "height": 192, "seed": 0, "scheduler": "ddim"})
     values = [props.get("value") for props in components(demo)]
     assert {"128x192", "0", "ddim"} <= {value for value in values if isinstance(value, str)}
+
+
+SET = {
+    "negative_prompt": "fog",
+    "style": "ink",
+    "face_index": 2,
+    "pose_face_index": 1,
+    "size": "640x960",
+    "steps": 7,
+    "guidance_scale": 4.2,
+    "identity_strength": 0.55,
+    "adapter_strength": 0.65,
+    "seed": "0",
+    "scheduler": "ddim",
+    "count": 2,
+    "region_mask": True,
+}
+
+
+def shown_by(demo):
+    """What the controls of a page show first, by the names of the API."""
+    config = demo.get_config_file()
+    values = {component["id"]: component["props"].get("value") for component in config["components"]}
+    (event,) = [event for event in config["dependencies"] if event["api_name"] == "generate"]
+    names = inspect.signature(generate_function(FakeGenerator(), None, Path(), "es")).parameters
+    on_the_page = [name for name in names if name != "progress"]
+    return {name: values[place] for name, place in zip(on_the_page, event["inputs"], strict=True)}
+
+
+def test_the_next_session_opens_with_what_was_set_and_in_its_language(tmp_path, photo):
+    kept = tmp_path / "settings.json"
+    demo = create_demo(FakeGenerator(), language="es", settings_file=kept)
+    launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(demo.local_url, verbose=False, download_files=tmp_path)
+        client.predict(photo, "a person", **SET, language="en", api_name="/generate")
+    finally:
+        demo.close()
+    following = create_demo(FakeGenerator(), language="es", settings_file=kept)
+    shown = shown_by(following)
+    assert {name: shown[name] for name in SET} == SET
+    assert (shown["prompt"], shown["language"]) == ("a person", "en")
+    assert say("ui.generate.value", "en") in [props.get("value") for props in components(following)]
+
+
+def run(folder, settings_file, **given):
+    """One run without a page."""
+    generate = generate_function(FakeGenerator(), None, folder / "cache", "en", settings_file)
+    return generate(**{"face": "photo", "prompt": "a person", "session": Session()} | given)
+
+
+def test_a_seed_left_empty_is_empty_in_the_next_session(tmp_path):
+    run(tmp_path, tmp_path / "settings.json")
+    assert shown_by(create_demo(FakeGenerator(), settings_file=tmp_path / "settings.json"))["seed"] == ""
+
+
+def test_what_was_set_comes_before_the_given_defaults_and_these_before_the_usual_ones(tmp_path):
+    (tmp_path / "settings.json").write_text('{"steps": 7, "style": "of another version"}')
+    defaults = {"steps": 20, "style": "ink", "count": 3}
+    shown = shown_by(create_demo(FakeGenerator(), defaults=defaults, settings_file=tmp_path / "settings.json"))
+    assert (shown["steps"], shown["style"], shown["count"], shown["scheduler"]) == (7, "ink", 3, "euler")
+
+
+def test_what_is_refused_is_not_remembered(tmp_path):
+    run(tmp_path, tmp_path / "settings.json", steps=7)
+    with pytest.raises(Exception, match="1000"):
+        run(tmp_path, tmp_path / "settings.json", steps=1000, style="ink")
+    assert read_settings(tmp_path / "settings.json").fields["steps"] == 7
+
+
+def test_settings_that_cannot_be_kept_cost_no_picture_and_are_said_once(tmp_path):
+    kept = tmp_path / "a Drive that is gone" / "settings.json"
+    generate = generate_function(FakeGenerator(), None, tmp_path / "cache", "en", kept)
+    with warnings.catch_warnings(record=True) as said:  # gradio warns in Python where there is no page
+        warnings.simplefilter("always")
+        galleries = [generate(face="photo", prompt="a person", session=Session())[0] for _ in range(2)]
+    assert [len(gallery) for gallery in galleries] == [1, 1]
+    assert len([warning for warning in said if str(kept) in str(warning.message)]) == 1
+    assert not kept.parent.exists()
+
+
+def test_a_page_that_keeps_nothing_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_pictures_are_not_kept_in_the_place_of_a_drive_that_is_gone(tmp_path):
+    gone = tmp_path / "MyDrive" / "InstantID" / "results"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        generate_function(FakeGenerator(), gone, tmp_path / "cache", "en")("photo", "a person", session=Session())
+    assert not (tmp_path / "MyDrive").exists()
+    assert any(str(gone) in str(warning.message) for warning in said)
 
 
 def test_what_comes_back_names_seeds_timings_and_settings(client, photo):
@@ -186,17 +289,16 @@ def test_a_photo_beyond_the_bound_is_refused(client, generator, tmp_path):
     assert generator.requests == []
 
 
-def test_one_picture_is_made_at_a_time(server, client, generator, photo):
-    others = [client, Client(server[0].local_url, verbose=False), Client(server[0].local_url, verbose=False)]
-    jobs = [other.submit(photo, "a person", api_name="/generate") for other in others]
+def test_one_picture_is_made_at_a_time(connect, generator, photo):
+    jobs = [connect().submit(photo, "a person", api_name="/generate") for _ in range(3)]
     for job in jobs:
         job.result(timeout=SECONDS)
     assert (len(generator.requests), generator.most_at_once) == (3, 1)
 
 
-def test_cancel_ends_the_run_of_its_own_session_only(server, client, generator, photo):
+def test_cancel_ends_the_run_of_its_own_session_only(connect, client, generator, photo):
     generator.held = True
-    stranger = Client(server[0].local_url, verbose=False)
+    stranger = connect()
     job = client.submit(photo, "a person", api_name="/generate")
     assert generator.started.acquire(timeout=SECONDS)
     stranger.predict(api_name="/cancel")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from instantid.generation import generate_image
 from instantid.messages import say
+from instantid.styles import STYLES
 from instantid.ui import create_demo, launch
 from instantid.ui_results import SETTINGS_KEY
 
@@ -136,14 +137,14 @@ def server():
 
 
 @contextmanager
-def visit(driver, demo, generator):
+def visit(driver, demo, generator, language="es"):
     """The page freshly opened; the browser must have nothing severe to complain of in the end."""
     driver.get("about:blank")  # what the page before complains of when it is left is no matter of this one
     driver.get_log("browser")
     driver.get(demo.local_url)
     page = Page(driver, generator)
     page.resize(*SIZES["desktop"])
-    page.reads(say("ui.generate.value", "es"))
+    page.reads(say("ui.generate.value", language))
     yield page
     severe = [line["message"] for line in driver.get_log("browser") if line["level"] == "SEVERE"]
     assert [message for message in severe if not any(name in message for name in GRADIO_S_OWN)] == []
@@ -217,9 +218,9 @@ def test_cancel_ends_a_running_picture_without_a_red_error(page, photo):
     assert not page.driver.find_elements("css selector", ".toast-body.error")
 
 
-def test_a_run_that_waits_behind_another_person_can_be_cancelled(page, photo):
+def test_a_run_that_waits_behind_another_person_can_be_cancelled(page, photo, tmp_path):
     page.generator.held = True
-    other = Client(page.driver.current_url, verbose=False)
+    other = Client(page.driver.current_url, verbose=False, download_files=tmp_path)
     job = other.submit(handle_file(str(photo)), "otra persona", api_name="/generate")
     assert page.generator.started.acquire(timeout=SECONDS)
     page.upload("#face", photo)
@@ -258,11 +259,11 @@ def test_the_seed_of_a_picture_can_be_used_again(page, photo):
     assert page.until(lambda: page.value("#seed") == "")
 
 
-def generate_several(page, count):
+def generate_several(page, count, button="Generar"):
     """Makes `count` pictures and chooses the last one; their seeds."""
     page.find("#count input[type=number]").send_keys(Keys.CONTROL, "a")
     page.find("#count input[type=number]").send_keys(str(count), Keys.TAB)
-    page.press("Generar")
+    page.press(button)
     page.until(lambda: page.generator.requests and page.generator.requests[-1].count == count)
     seeds = [str(seed) for seed in page.generator.requests[-1].seeds()]
     assert page.until(lambda: page.value("#seed_used") == seeds[0])
@@ -298,6 +299,64 @@ def test_the_page_asks_nothing_of_other_machines(page, server):
     assert loaded
     ours = [url for url in loaded if not any(name in url for name in GRADIO_S_OWN)]
     assert [url for url in ours if not url.startswith((server[0].local_url, "data:", "blob:"))] == []
+
+
+# What was set is kept
+
+
+@contextmanager
+def served(generator, settings_file):
+    demo = create_demo(generator, language="es", settings_file=settings_file)
+    launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        yield demo
+    finally:
+        demo.close()
+
+
+def shows_what_was_set(page):
+    """Whether the page shows it again, in English, with nothing left in Spanish."""
+    page.reads("Generate")
+    assert page.until(lambda: page.value("#prompt") == "a person in the snow")
+    assert page.until(lambda: page.value("#style") == STYLES["ink"].english)
+    page.press("Size and count")
+    assert page.until(lambda: page.value("#size") == "640x960")
+    assert page.until(lambda: page.find("#count input[type=number]").get_property("value") == "3")
+    assert page.until(lambda: page.find("html").get_attribute("lang") == "en")
+    assert "Generar" not in page.find("body").text
+
+
+def test_what_was_set_is_there_again_after_a_reload_and_in_the_next_session(driver, photo, tmp_path):
+    generator, kept = FakeGenerator(), tmp_path / "settings.json"
+    with served(generator, kept) as demo, visit(driver, demo, generator) as page:
+        page.press("English")
+        page.upload("#face", photo)
+        page.write("#prompt", "a person in the snow")
+        page.find("#style input").send_keys(Keys.CONTROL, "a")
+        page.find("#style input").send_keys(STYLES["ink"].english, Keys.ENTER)
+        page.press("Size and count")
+        page.find("#size input").send_keys(Keys.CONTROL, "a")
+        page.find("#size input").send_keys("640x960", Keys.ENTER)
+        generate_several(page, 3, "Generate")
+        driver.refresh()
+        shows_what_was_set(page)
+        page.keep("en-reloaded")
+    with served(generator, kept) as demo, visit(driver, demo, generator, "en") as page:
+        shows_what_was_set(page)
+        page.keep("en-next-session")
+
+
+def test_settings_that_cannot_be_read_are_said_on_the_page_once(driver, tmp_path):
+    kept = tmp_path / "settings.json"
+    kept.write_text("not JSON")
+    with served(FakeGenerator(), kept) as demo, visit(driver, demo, None) as page:
+        assert page.reads(say("keeping.settings_unreadable", "es", file=kept))
+        page.keep("es-unreadable-settings")
+        driver.refresh()
+        page.reads("Generar")
+        page.press(say("ui.example_2.value", "es"))
+        assert page.until(lambda: page.value("#prompt") == say("ui.example_2.value", "es"))
+        assert str(kept) not in page.find("body").text
 
 
 # The true application: the same page, with the models of the random bundle behind it

@@ -3,8 +3,6 @@
 import errno
 import re
 import threading
-import time
-import types
 from dataclasses import replace
 
 import fake_hub
@@ -27,22 +25,8 @@ from instantid.weights import (
 from ip_adapter.errors import MachineError, UserError
 
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
-CHUNK = 1000  # bytes; the client's own chunks are larger than the files here
 
-
-@pytest.fixture(autouse=True)
-def quick_client(monkeypatch):
-    """The real client, allowed to talk, without its pauses between attempts."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", CHUNK)
-    impatient = types.SimpleNamespace(**vars(time) | {"sleep": lambda seconds: None})
-    monkeypatch.setattr("huggingface_hub.file_download.time", impatient)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    # Older clients keep one session per thread, made while they were offline.
-    forget = getattr(huggingface_hub.utils._http, "reset_sessions", lambda: None)
-    forget()
-    yield
-    forget()
+pytestmark = pytest.mark.usefixtures("quick_client")
 
 
 @pytest.fixture
