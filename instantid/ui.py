@@ -13,9 +13,9 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 
-from instantid.keeping import read_settings
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
+from instantid.settings import read_settings
 from instantid.styles import STYLES
 from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
 from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, shown_values, summary

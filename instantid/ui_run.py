@@ -14,10 +14,10 @@ from typing import Any
 
 import gradio as gr
 
-from instantid.keeping import write_settings
 from instantid.messages import explain, say, user_error
 from instantid.request import MAX_SEED, GenerationRequest, GenerationResult, Generator, Progress
 from instantid.sentences import SENTENCES
+from instantid.settings import write_settings
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE
 from instantid.ui_look import known
 from instantid.ui_results import save_pictures

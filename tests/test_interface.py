@@ -13,10 +13,10 @@ from gradio_client import Client, handle_file
 from gradio_client import utils as client_utils
 from PIL import Image
 
-from instantid.keeping import read_settings
 from instantid.messages import LANGUAGES, say
 from instantid.request import GenerationRequest, GenerationResult
 from instantid.sentences.interface import SENTENCES
+from instantid.settings import read_settings
 from instantid.ui import create_demo, launch
 from instantid.ui_look import look, mend_schema_reader
 from instantid.ui_results import SETTINGS_KEY, save_pictures

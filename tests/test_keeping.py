@@ -10,9 +10,10 @@ from fake_hub import BASE, FakeHub, published, tensors, write_bundle
 
 from instantid import hub as hub_module
 from instantid import keeping
-from instantid.keeping import Settings, keep_in, read_settings, write_settings
+from instantid.keeping import keep_in
 from instantid.messages import LANGUAGES, explain, say
 from instantid.request import BOUNDS, MAX_PROMPT_CHARACTERS, GenerationRequest
+from instantid.settings import Settings, read_settings, write_settings
 from instantid.weights import default_folder, obtain_bundle
 from ip_adapter.errors import MachineError
 
@@ -133,9 +134,9 @@ def test_a_file_in_the_way_is_said(tmp_path, below):
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        (errno.EROFS, "keeping.cannot_write"),
-        (errno.EACCES, "keeping.cannot_write"),
-        (errno.ENOTCONN, "keeping.cannot_write"),  # a Drive that was disconnected
+        (errno.EROFS, "keeping.cannot_use"),
+        (errno.EACCES, "keeping.cannot_use"),
+        (errno.ENOTCONN, "keeping.cannot_use"),  # a Drive that was disconnected
         (errno.ENOSPC, "keeping.full"),
         (errno.EDQUOT, "keeping.full"),
     ],
@@ -150,6 +151,17 @@ def test_a_folder_that_takes_no_file_is_said_with_the_reason(tmp_path, monkeypat
     assert caught.value.code == code
     for language in LANGUAGES:
         assert os.strerror(number) in explain(caught.value, language)
+
+
+def test_a_drive_that_cannot_be_read_is_said_with_the_reason(drive, monkeypatch):
+    write_bundle(drive / "weights")
+
+    def refuse(*_args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(keeping, "open_bundle", refuse)
+    with pytest.raises(MachineError, match=os.strerror(errno.EIO)):
+        keep_in(drive, write=quiet)
 
 
 # Weights

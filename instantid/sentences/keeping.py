@@ -33,9 +33,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "There is no room left in “{folder}” ({reason}). Free some space (on Drive, empty the bin as well) or choose "
         "another folder.",
     ),
-    "keeping.cannot_write": (
-        "No se puede escribir en «{folder}» ({reason}). Elige una carpeta en la que puedas escribir.",
-        "“{folder}” cannot be written to ({reason}). Choose a folder that you may write to.",
+    "keeping.cannot_use": (
+        "«{folder}» no se puede leer y escribir ({reason}). Elige una carpeta en la que puedas escribir; si es tu "
+        "Drive, ejecuta otra vez la celda que lo monta.",
+        "“{folder}” cannot be read and written ({reason}). Choose a folder that you may write to; if it is your Drive, "
+        "run the cell that mounts it again.",
     ),
     "keeping.settings_unreadable": (
         "«{file}» no contiene ajustes que se puedan leer: la página empieza con los de siempre. La próxima generación "
