@@ -52,9 +52,11 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def download(arguments: argparse.Namespace) -> int:
+    from instantid.keeping import keep_in
     from instantid.weights import obtain_bundle
 
-    bundle = obtain_bundle(base=arguments.base, folder=arguments.folder, language=arguments.language)
+    folder = arguments.folder or keep_in(arguments.keep, arguments.language).weights
+    bundle = obtain_bundle(base=arguments.base, folder=folder, language=arguments.language)
     print(say("cli.downloaded", arguments.language, folder=bundle.identitynet.parent))
     return 0
 
@@ -77,13 +79,16 @@ def generate(arguments: argparse.Namespace) -> int:
     request = options.request_from(arguments).checked()  # refuse at once, not after minutes of loading
     for photo in (request.face, *request.more_faces, *([request.pose] if request.pose else [])):
         open_photo(photo)
-    with _writing_in(arguments.output):
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    result = generate_image(_models(arguments), request, _progress_line(arguments.language))
+    keeping = keep_in(arguments.keep, arguments.language)
+    output = arguments.output or keeping.results
+    with _writing_in(output):
+        output.mkdir(parents=True, exist_ok=True)
+    result = generate_image(_models(arguments, keeping.weights), request, _progress_line(arguments.language))
     for note in result.notes:
+    from instantid.keeping import keep_in
         print("⚠️ " + say(note.key, arguments.language, **note.facts), file=sys.stderr)
-    with _writing_in(arguments.output):
-        paths = save_pictures(result, arguments.output)
+    with _writing_in(output):
+        paths = save_pictures(result, output)
     print(*paths, sep="\n")
     return 0
 
@@ -92,13 +97,19 @@ def ui(arguments: argparse.Namespace) -> int:
     from instantid.generation import generate_image
     from instantid.ui import create_demo, launch
 
-    models = _models(arguments)
+    keeping = keep_in(arguments.keep, arguments.language)
+    output = arguments.output or keeping.results
+    with _writing_in(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    models = _models(arguments, keeping.weights)
     demo = create_demo(
         functools.partial(generate_image, models),
         language=arguments.language,
         about=models.about(),
-        output_folder=arguments.output,
+        output_folder=output,
+        settings_file=keeping.settings,
     )
+    from instantid.keeping import keep_in
     try:
         launch(
             demo,
@@ -115,13 +126,13 @@ def ui(arguments: argparse.Namespace) -> int:
 COMMANDS = {"check": check, "download": download, "convert": convert, "generate": generate, "ui": ui}
 
 
-def _models(arguments: argparse.Namespace):
+def _models(arguments: argparse.Namespace, weights: Path):
     from instantid.loading import load_models
 
     return load_models(
         arguments.bundle,
         arguments.base,
-        folder=arguments.folder,
+        folder=arguments.folder or weights,
         options=options.plan_options_from(arguments),
         faces_on=arguments.faces_on,
         language=arguments.language,

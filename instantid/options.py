@@ -45,19 +45,20 @@ def build_parser(language: str) -> argparse.ArgumentParser:
     command("check").add_argument("--json", action="store_true", help=words("json"))
     download = command("download")
     download.add_argument("--base", help=words("base"))
-    download.add_argument("--folder", type=Path, help=words("folder"))
+    for name in ("keep", "folder"):
+        download.add_argument(_flag(name), type=Path, help=words(name))
     command("convert").add_argument("file", type=Path, help=words("convert_file"))
     generate = command("generate")
     _add_request(generate, words)
     _add_models(generate, words)
-    generate.add_argument("--output", type=Path, default=Path("outputs"), help=words("output"))
+    generate.add_argument("--output", type=Path, help=words("output"))
     ui = command("ui")
     _add_models(ui, words)
     ui.add_argument("--share", action="store_true", help=words("share"))
     ui.add_argument("--host", default="127.0.0.1", help=words("host"))
     ui.add_argument("--port", type=int, help=words("port"))
     ui.add_argument("--no-browser", action="store_true", help=words("no_browser"))
-    ui.add_argument("--output", type=Path, default=Path("outputs"), help=words("output"))
+    ui.add_argument("--output", type=Path, help=words("output"))
     return parser
 
 
@@ -97,7 +98,7 @@ def _add_request(parser: argparse.ArgumentParser, words: Any) -> None:
 
 def _add_models(parser: argparse.ArgumentParser, words: Any) -> None:
     """Where the models come from and how they use memory."""
-    for name in ("bundle", "folder"):
+    for name in ("keep", "bundle", "folder"):
         parser.add_argument(_flag(name), type=Path, help=words(name))
     parser.add_argument("--base", help=words("base"))
     parser.add_argument("--faces-on", choices=("cpu", "cuda"), default="cpu", help=words("faces_on"))

@@ -411,7 +411,33 @@ def test_the_options_of_the_page_reach_its_launch(received, tmp_path):
     assert main(["ui", *line, "--output", str(tmp_path), "--language", "en"]) == 0
     expected = {"share": True, "server_name": "0.0.0.0", "server_port": 7999, "inbrowser": False}
     assert received["launch"] == expected
-    assert received["demo"] == {"language": "en", "about": {"es": "", "en": ""}, "output_folder": tmp_path}
+    page = {"language": "en", "about": {"es": "", "en": ""}, "output_folder": tmp_path, "settings_file": None}
+    assert received["demo"] == page
+
+
+def test_one_folder_keeps_weights_pictures_and_settings(received, tmp_path, capsys):
+    assert main(["ui", "--keep", str(tmp_path / "kept"), "--language", "en"]) == 0
+    assert received["load"][1]["folder"] == tmp_path / "kept" / "weights"
+    assert received["demo"]["output_folder"] == tmp_path / "kept" / "results"
+    assert received["demo"]["settings_file"] == tmp_path / "kept" / "settings.json"
+    assert capsys.readouterr().out == say("keeping.new", "en", folder=tmp_path / "kept") + "\n"
+
+
+def test_a_generation_saves_its_pictures_where_things_are_kept(received, photo, tmp_path):
+    assert main(["generate", "--face", str(photo), "--prompt", "a person", "--keep", str(tmp_path / "kept")]) == 0
+    assert received["load"][1]["folder"] == tmp_path / "kept" / "weights"
+    assert len(list((tmp_path / "kept" / "results").glob("*.png"))) == 1
+
+
+def test_what_is_given_a_place_of_its_own_is_not_kept_with_the_rest(received, tmp_path):
+    line = ["--keep", str(tmp_path / "kept"), "--folder", "weights", "--output", str(tmp_path / "pictures")]
+    assert main(["ui", *line]) == 0
+    assert received["load"][1]["folder"] == Path("weights")
+    assert received["demo"]["output_folder"] == tmp_path / "pictures"
+
+
+def test_a_folder_that_can_keep_nothing_is_refused_before_anything_is_loaded(nothing_loads, asking, photo, capsys):
+    assert f"“{photo}” cannot be a folder" in refused(capsys, *asking, "--keep", str(photo))
 
 
 def test_a_page_is_for_this_machine_alone_unless_asked_otherwise(received):

@@ -29,7 +29,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "base model: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, a repository, a folder or a .safetensors file",
     ),
     "cli.faces_on": ("dónde analizar las caras", "where faces are analysed"),
-    "cli.output": ("carpeta de las imágenes", "folder of the pictures"),
+    "cli.keep": (
+        "carpeta que guarda pesos, imágenes y ajustes de una sesión a otra",
+        "folder that keeps weights, pictures and settings from one session to the next",
+    ),
+    "cli.output": ("carpeta de las imágenes [outputs]", "folder of the pictures [outputs]"),
     "cli.share": ("crea un enlace público temporal", "make a temporary public link"),
     "cli.host": (
         "dirección en la que escucha; 0.0.0.0 la abre a la red",
