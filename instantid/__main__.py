@@ -74,6 +74,7 @@ def convert(arguments: argparse.Namespace) -> int:
 def generate(arguments: argparse.Namespace) -> int:
     from instantid.generation import generate_image
     from instantid.images import open_photo
+    from instantid.keeping import keep_in
     from instantid.ui_results import save_pictures
 
     request = options.request_from(arguments).checked()  # refuse at once, not after minutes of loading
@@ -85,7 +86,6 @@ def generate(arguments: argparse.Namespace) -> int:
         output.mkdir(parents=True, exist_ok=True)
     result = generate_image(_models(arguments, keeping.weights), request, _progress_line(arguments.language))
     for note in result.notes:
-    from instantid.keeping import keep_in
         print("⚠️ " + say(note.key, arguments.language, **note.facts), file=sys.stderr)
     with _writing_in(output):
         paths = save_pictures(result, output)
@@ -95,6 +95,7 @@ def generate(arguments: argparse.Namespace) -> int:
 
 def ui(arguments: argparse.Namespace) -> int:
     from instantid.generation import generate_image
+    from instantid.keeping import keep_in
     from instantid.ui import create_demo, launch
 
     keeping = keep_in(arguments.keep, arguments.language)
@@ -109,7 +110,6 @@ def ui(arguments: argparse.Namespace) -> int:
         output_folder=output,
         settings_file=keeping.settings,
     )
-    from instantid.keeping import keep_in
     try:
         launch(
             demo,

@@ -23,16 +23,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "carpeta con todos los pesos (base/, ControlNetModel/, ip-adapter.bin, antelopev2/)",
         "folder with all the weights (base/, ControlNetModel/, ip-adapter.bin, antelopev2/)",
     ),
+    "cli.keep": (
+        "carpeta que guarda pesos, imágenes y ajustes de una sesión a otra",
+        "folder that keeps weights, pictures and settings from one session to the next",
+    ),
     "cli.folder": ("dónde guardar las descargas", "where downloads are kept"),
     "cli.base": (
         "modelo base: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, un repositorio, una carpeta o un .safetensors",
         "base model: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, a repository, a folder or a .safetensors file",
     ),
     "cli.faces_on": ("dónde analizar las caras", "where faces are analysed"),
-    "cli.keep": (
-        "carpeta que guarda pesos, imágenes y ajustes de una sesión a otra",
-        "folder that keeps weights, pictures and settings from one session to the next",
-    ),
     "cli.output": ("carpeta de las imágenes [outputs]", "folder of the pictures [outputs]"),
     "cli.share": ("crea un enlace público temporal", "make a temporary public link"),
     "cli.host": (
