@@ -1,4 +1,4 @@
-"""The command line: `python -m instantid check | download | convert | generate | ui`.
+"""The command line: `python -m instantid <command>`; `--help` lists the commands.
 
 Exit codes: 0 done, 1 `check` found something to mend, 2 an error with its sentence, 130 interrupted.
 """
@@ -71,6 +71,15 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def pack(arguments: argparse.Namespace) -> int:
+    from instantid.packing import pack as write_packed
+
+    with _writing_in(arguments.output):
+        for file in write_packed(arguments.output):
+            print(file)
+    return 0
+
+
 def generate(arguments: argparse.Namespace) -> int:
     from instantid.generation import generate_image
     from instantid.images import open_photo
@@ -123,7 +132,7 @@ def ui(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"check": check, "download": download, "convert": convert, "generate": generate, "ui": ui}
+COMMANDS = {"check": check, "download": download, "convert": convert, "pack": pack, "generate": generate, "ui": ui}
 
 
 def _models(arguments: argparse.Namespace, weights: Path):

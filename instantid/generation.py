@@ -165,6 +165,7 @@ class _Run:
         mask = None
         if request.region_mask:
             mask = region_mask((self.width, self.height), scene.placement.box(scene.placed.box))
+        generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every machine
         started = time.perf_counter()
         last_step = started
 
@@ -194,7 +195,8 @@ class _Run:
                 num_inference_steps=request.steps,
                 width=self.width,
                 height=self.height,
-                generator=torch.Generator("cpu").manual_seed(seed),  # the same noise on every machine
+                latents=self._noise(generator),
+                generator=generator,
                 callback_on_step_end=after_step,
                 output_type="np",
             ).images[0]
@@ -203,6 +205,12 @@ class _Run:
         if not np.isfinite(picture).all():
             raise machine_error("generation.not_finite", precision=self.models.plan.precision)
         return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+    def _noise(self, generator: torch.Generator) -> torch.Tensor:
+        """(1, channels, height/8, width/8), drawn in float32: in half precision older PyTorch draws other numbers."""
+        pipeline = self.models.pipeline
+        sides = (side // pipeline.vae_scale_factor for side in (self.height, self.width))
+        return torch.randn((1, pipeline.unet.config.in_channels, *sides), generator=generator).to(pipeline.unet.dtype)
 
     def _report(self, stage: str, step: int = 0) -> None:
         steps = self.request.steps * self.request.count

@@ -35,9 +35,7 @@ def build_parser(language: str) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--language", choices=tuple(LANGUAGES), default=language, help=words("language"))
     parser = argparse.ArgumentParser(prog="python -m instantid", description=words("program"), parents=[shared])
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="check | download | convert | generate | ui"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar=words("commands"))
 
     def command(name: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=words(name), description=words(name), parents=[shared])
@@ -48,6 +46,7 @@ def build_parser(language: str) -> argparse.ArgumentParser:
     for name in ("keep", "folder"):
         download.add_argument(_flag(name), type=Path, help=words(name))
     command("convert").add_argument("file", type=Path, help=words("convert_file"))
+    command("pack").add_argument("--output", type=Path, default=Path("dist"), help=words("pack_output"))
     generate = command("generate")
     _add_request(generate, words)
     _add_models(generate, words)

@@ -1,4 +1,4 @@
-"""How the page looks, and what differs between gradio 4.44, 5 and 6.
+"""How the page looks, and what differs between gradio 5 and 6.
 
 Signatures are asked, not version numbers: `theme` and `css` moved from `Blocks()` to `launch()`, options came and went.
 """

@@ -451,3 +451,20 @@ def test_a_port_that_is_taken_is_one_line(received, monkeypatch, capsys):
 
     monkeypatch.setattr(sys.modules["instantid.ui"], "launch", launch)
     assert "port 7999" in refused(capsys, "ui", "--port", "7999")
+
+
+# pack
+
+
+def test_a_bare_python_packs_the_notebook_and_the_zip(tmp_path):
+    bare = [sys.executable, "-S", "-m", "instantid", "pack", "--output", str(tmp_path / "dist")]
+    done = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
+    files = [tmp_path / "dist" / name for name in ("InstantID_Gradio.ipynb", "InstantID.zip")]
+    assert (done.returncode, done.stdout.splitlines()) == (0, [str(file) for file in files])
+    assert all(file.stat().st_size > 100_000 for file in files)
+
+
+def test_a_folder_that_cannot_be_packed_to_is_named(tmp_path, capsys):
+    (tmp_path / "dist").write_text("a file")
+    assert main(["pack", "--output", str(tmp_path / "dist"), "--language", "en"]) == 2
+    assert str(tmp_path / "dist") in capsys.readouterr().err

@@ -5,11 +5,11 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zipfile
 from base64 import b64decode
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +23,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from instantid.memory_plan import OFFLOADS
-from instantid.messages import LANGUAGES, say
+from instantid.messages import LANGUAGES, UserError, say
 from instantid.notebook import pick_photo
+from instantid.packing import PARTS, TOP, code_archive, pack
 from instantid.request import BOUNDS, GenerationRequest
 from instantid.styles import STYLES
 from instantid.ui_look import mend_schema_reader
@@ -33,7 +34,7 @@ from instantid.weights import BASE_MODELS
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "InstantID_Gradio.ipynb"
-PROJECT = ("instantid", "ip_adapter", "pipeline_stable_diffusion_xl_instantid.py", "requirements.txt")
+PROJECT = ("instantid", "ip_adapter", "pipeline_stable_diffusion_xl_instantid.py")
 PHOTO = Path(insightface.__file__).parent / "data" / "images" / "t1.jpg"  # six people
 STEPS = 2
 SECONDS = 60  # the longest wait for any cell
@@ -91,10 +92,11 @@ def test_every_code_cell_folds_into_a_form_with_a_title_in_both_languages():
     assert [title for title in titles if not form.fullmatch(title)] == []
 
 
-def test_only_one_module_knows_of_colab():
-    files = [NOTEBOOK, *(file for part in PROJECT for file in [*(ROOT / part).rglob("*.py"), ROOT / part])]
+def test_only_the_first_cell_and_one_module_know_of_colab():
+    files = [file for part in PROJECT for file in [*(ROOT / part).rglob("*.py"), ROOT / part]]
     knowing = [file for file in files if file.is_file() and "google.colab" in file.read_text(encoding="utf-8")]
     assert knowing == [ROOT / "instantid" / "notebook.py"]
+    assert [cell.id for cell in code_cells() if "google.colab" in cell.source] == ["install"]
 
 
 def form_fields():
@@ -163,10 +165,11 @@ class Session:
         self.client.execute_cell(cell, index)
         return cell.outputs
 
-    def run_all(self, language):
-        """Runs every cell, the last one with few steps; name -> outputs."""
-        forms = {"install": {"IDIOMA": language}, "direct": {"FOTO": "", "PASOS": STEPS}}
-        return {cell.id: self.run(cell.id, **forms.get(cell.id, {})) for cell in code_cells()}
+    def run_all(self, language, **first):
+        """Runs every cell, the first with `first` in its form, the last with few steps; name -> outputs."""
+        forms = {"install": {"IDIOMA": language} | first, "direct": {"FOTO": "", "PASOS": STEPS}}
+        names = [cell.id for cell in self.client.nb.cells if cell.cell_type == "code" and cell.id in self.names]
+        return {name: self.run(name, **forms.get(name, {})) for name in names}
 
     def ask(self, code):
         """Runs code that is not in the notebook; its outputs."""
@@ -177,15 +180,18 @@ class Session:
 
 
 @contextmanager
-def opened(folder, scratch):
-    """The notebook open in `folder`; whatever else it writes goes to `scratch`."""
+def opened(folder, scratch, notebook=NOTEBOOK, path=""):
+    """The notebook open in `folder`; whatever else it writes goes to `scratch`. `path`: a PYTHONPATH."""
     client = NotebookClient(
-        read(), kernel_name="python3", timeout=SECONDS, allow_errors=True, resources={"metadata": {"path": str(folder)}}
+        nbformat.read(notebook, as_version=4),
+        kernel_name="python3",
+        timeout=SECONDS,
+        allow_errors=True,
+        resources={"metadata": {"path": str(folder)}},
     )
     # ./run puts the project on the path; a person who opens the notebook has not.
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    own = {"INSTANTID_HOME": str(scratch / "home"), "IPYTHONDIR": str(scratch / "ipython")}
-    with client.setup_kernel(env=env | NO_NETWORK | own):
+    own = {"INSTANTID_HOME": str(scratch / "home"), "IPYTHONDIR": str(scratch / "ipython"), "PYTHONPATH": str(path)}
+    with client.setup_kernel(env=os.environ | NO_NETWORK | own):
         yield Session(client)
 
 
@@ -200,15 +206,20 @@ def error_of(outputs):
 
 
 @pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """The project's own git repository, as one would publish it."""
+    folder = tmp_path_factory.mktemp("repository")
+    zipfile.ZipFile(io.BytesIO(code_archive())).extractall(folder)
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "project"]):
+        subprocess.run(["git", *command], cwd=folder / TOP, check=True)
+    return folder / TOP
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the project and nothing else."""
-    folder = tmp_path_factory.mktemp("project")
-    for part in PROJECT:
-        if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / part, folder)
-    return folder
+    """A folder with nothing in it."""
+    return tmp_path_factory.mktemp("empty")
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +230,9 @@ def session(folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def first(session, folder):
-    """What the cells put out when all were run once, in Spanish."""
-    return session.run_all("es")
+def first(session, repository):
+    """What the cells put out when all were run once, in Spanish, in a folder where only the notebook was."""
+    return session.run_all("es", REPOSITORIO=repository.as_uri())
 
 
 def test_every_cell_runs_without_an_error_or_a_warning(first):
@@ -229,8 +240,9 @@ def test_every_cell_runs_without_an_error_or_a_warning(first):
     assert {name: printed(outputs, "stderr") for name, outputs in first.items() if printed(outputs, "stderr")} == {}
 
 
-def test_nothing_is_installed_where_all_is_there(first):
-    assert printed(first["install"]).strip() == say("install.nothing", "es")
+def test_the_code_comes_from_the_git_address_and_nothing_is_installed_where_all_is_there(first, folder):
+    code = say("notebook.code_from", "es", origin="REPOSITORIO", folder=folder / "InstantID")
+    assert printed(first["install"]).splitlines() == [code, say("install.nothing", "es")]
 
 
 def test_without_a_gpu_the_models_are_random_and_say_so(first):
@@ -253,7 +265,7 @@ def test_the_last_cell_tells_how_far_it_got(first):
 def test_the_page_answers_while_the_kernel_lives(first, session):
     mend_schema_reader()  # for the client in this process
     address = printed(session.ask("print(demo.local_url)")).strip()
-    gallery, *_ = Client(address, verbose=False).predict(
+    gallery, *_ = Client(address, verbose=False, download_files=False).predict(
         handle_file(str(PHOTO)), "una persona en la nieve", steps=STEPS, seed="7", api_name="/generate"
     )
     assert [picture["caption"] for picture in gallery] == ["semilla 7"]
@@ -326,8 +338,9 @@ def test_all_cells_run_again_without_an_error_or_a_warning(second):
     assert "".join(printed(outputs, "stderr") for outputs in second.values()) == ""
 
 
-def test_nothing_is_installed_the_second_time(second):
-    assert printed(second["install"]).strip() == say("install.nothing", "en")
+def test_the_second_time_the_code_is_beside_the_notebook_and_nothing_is_installed(second, folder):
+    code = say("notebook.code_from", "en", origin="CARPETA", folder=folder / "InstantID")
+    assert printed(second["install"]).splitlines() == [code, say("install.nothing", "en")]
 
 
 def test_the_first_page_is_closed_and_another_one_is_there(second, first_page, session):
@@ -354,39 +367,159 @@ def test_the_whole_run_asked_nothing_of_other_machines(second, session):
     assert [name for name in asked if not re.match(r"localhost|\('127.0.0.1'|127.0.0.1|/", name)] == []
 
 
-# The project's folder
+# Where the code comes from
+
+COLAB = """
+import sys
+import google.colab
+google.colab.files.give = {given!r}
+"""
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory):
-    """The notebook opened where the project is not."""
-    with opened(tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("scratch")) as session:
+def colab(tmp_path_factory):
+    """A stand-in for the module that only Colab has: a person who uploads `files.give`, and a Drive that is mounted."""
+    package = tmp_path_factory.mktemp("colab") / "google" / "colab"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from google.colab import drive, files\n")
+    (package / "drive.py").write_text("mounted = []\nmount = mounted.append\n")
+    (package / "files.py").write_text("give = ()\nupload = lambda: {name: open(name, 'rb').read() for name in give}\n")
+    return package.parent.parent
+
+
+@pytest.fixture
+def elsewhere(tmp_path, colab):
+    """The notebook opened where nothing else is."""
+    (tmp_path / "empty").mkdir()
+    with opened(tmp_path / "empty", tmp_path / "scratch", path=colab) as session:
         yield session
 
 
-def test_a_missing_project_is_said_in_both_languages_without_a_traceback(elsewhere):
-    spanish, english = error_of(elsewhere.run("install", CARPETA="no-such-folder"))
-    assert spanish.startswith("❌ Falta la carpeta «instantid» en ")
-    assert english.startswith("❌ The folder “instantid” is not in ")
-    assert "no-such-folder." in spanish
-    assert "CARPETA" in english
+def first_line(outputs):
+    return printed(outputs).splitlines()[0]
 
 
-def test_the_project_may_lie_in_another_folder(elsewhere, folder):
-    assert printed(elsewhere.run("install", CARPETA=str(folder))).strip() == say("install.nothing", "es")
+def code_from(origin, folder):
+    return say("notebook.code_from", "es", origin=origin, folder=folder)
 
 
-def test_a_project_that_is_missing_is_cloned_from_its_git_address(tmp_path_factory):
-    source, empty = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("nothing")
-    for part in PROJECT:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy2
-        copy(ROOT / part, source / part)
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "project"]):
-        subprocess.run(["git", *command], cwd=source, check=True)
-    with opened(empty, tmp_path_factory.mktemp("clone-scratch")) as session:
-        assert printed(session.run("install", REPOSITORIO=source.as_uri())).strip() == say("install.nothing", "es")
-    assert (empty / "InstantID" / "instantid" / "generation.py").is_file()
+def test_a_missing_project_is_said_in_both_languages_without_a_traceback(elsewhere, tmp_path):
+    spanish, english = error_of(elsewhere.run("install", CARPETA_DRIVE="no-such-drive"))
+    assert spanish.startswith(f"❌ El código del proyecto no está en {tmp_path / 'empty'}, ")
+    assert english.startswith(f"❌ The project's code is not in {tmp_path / 'empty'}, ")
+    assert "REPOSITORIO" in english
+
+
+def test_the_code_may_lie_in_a_folder_that_is_named(elsewhere, repository):
+    assert first_line(elsewhere.run("install", CARPETA=str(repository))) == code_from("CARPETA", repository)
+
+
+def test_a_git_address_that_does_not_answer_is_said_and_the_next_place_is_tried(elsewhere, repository, tmp_path):
+    absent = (tmp_path / "absent").as_uri()
+    outputs = elsewhere.run("install", REPOSITORIO=absent, CARPETA_DRIVE=str(repository.parent))
+    assert printed(outputs).startswith("⚠️ git: ")
+    assert code_from("CARPETA_DRIVE", repository) in printed(outputs).splitlines()
+
+
+def test_drive_is_asked_for_only_when_something_is_to_be_kept_there(elsewhere, repository):
+    elsewhere.ask(COLAB.format(given=()))
+    drive = {"CARPETA_DRIVE": str(repository.parent)}
+    assert first_line(elsewhere.run("install", **drive)) == code_from("CARPETA_DRIVE", repository)
+    assert printed(elsewhere.ask("print(google.colab.drive.mounted)")) == "[]\n"
+    elsewhere.run("install", **drive, GUARDAR_EN_DRIVE=True)
+    assert printed(elsewhere.ask("print(google.colab.drive.mounted)")) == "['/content/drive']\n"
+
+
+@pytest.mark.parametrize("top", [TOP, "InstantID-main"])
+def test_colab_asks_for_a_zip_where_there_is_nothing_else(elsewhere, tmp_path, top):
+    """`pack` and a git host's download button name the folder inside differently."""
+    file, empty = tmp_path / "InstantID (1).zip", tmp_path / "empty"
+    with zipfile.ZipFile(io.BytesIO(code_archive())) as packed, zipfile.ZipFile(file, "w") as renamed:
+        for name in packed.namelist():
+            renamed.writestr(name.replace(TOP, top, 1), packed.read(name))
+    elsewhere.ask(COLAB.format(given=[str(file)]))
+    said = printed(elsewhere.run("install", CARPETA_DRIVE="no-such-drive")).splitlines()
+    assert "Upload InstantID.zip" in said[0]
+    assert said[1:] == [code_from("zip", empty / top), say("install.nothing", "es")]
+
+
+def test_something_else_than_a_zip_is_not_taken_for_the_project(elsewhere, tmp_path):
+    (tmp_path / "me.jpg").write_bytes(b"not a zip")
+    elsewhere.ask(COLAB.format(given=[str(tmp_path / "me.jpg")]))
+    spanish, _ = error_of(elsewhere.run("install", CARPETA_DRIVE="no-such-drive"))
+    assert spanish.startswith("❌ El código del proyecto no está en ")
+
+
+# The notebook that carries the code
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """The self-contained notebook and the zip."""
+    return pack(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder that outlives the sessions, as Drive does."""
+    return tmp_path_factory.mktemp("drive")
+
+
+ON_THE_PAGE = {"prompt": "una persona en la playa", "style": "watercolor", "steps": STEPS}
+
+
+@pytest.fixture(scope="module")
+def carried(packed, kept, tmp_path_factory):
+    """What the self-contained notebook puts out in an empty folder, and the folder; its page was used once."""
+    empty = tmp_path_factory.mktemp("alone")
+    with opened(empty, tmp_path_factory.mktemp("alone-scratch"), notebook=packed[0]) as session:
+        outputs = session.run_all("en", GUARDAR_EN_DRIVE=True, CARPETA_DRIVE=str(kept))
+        page = Client(printed(session.ask("print(demo.local_url)")).strip(), verbose=False, download_files=False)
+        page.predict(handle_file(str(PHOTO)), **ON_THE_PAGE, api_name="/generate")
+    return outputs, empty
+
+
+def test_the_self_contained_notebook_runs_alone_in_an_empty_folder(carried, kept):
+    outputs, empty = carried
+    assert {output.output_type for cell in outputs.values() for output in cell} == {"stream", "display_data"}
+    assert first_line(outputs["install"]) == say("notebook.code_from", "en", origin="CARPETA", folder=empty / TOP)
+    assert first_line(outputs["models"]) == say("keeping.new", "en", folder=kept)
+
+
+def test_a_second_session_finds_the_pictures_and_opens_with_the_settings_of_the_first(carried, packed, kept, tmp_path):
+    with opened(tmp_path, tmp_path / "scratch", notebook=packed[0]) as session:
+        session.run("unpack")
+        session.run("install", GUARDAR_EN_DRIVE=True, CARPETA_DRIVE=str(kept))
+        session.run("imports")
+        said = first_line(session.run("models"))
+        session.run("interface")
+        page = Client(printed(session.ask("print(demo.local_url)")).strip(), verbose=False, download_files=False)
+    found = [say("keeping.pictures", "es", count=2), say("keeping.settings", "es")]
+    assert said == say("keeping.found", "es", folder=kept, found=" · ".join(found))
+    controls = {control["props"].get("elem_id"): control["props"].get("value") for control in page.config["components"]}
+    assert {name: controls[name] for name in ON_THE_PAGE} == ON_THE_PAGE
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_self_contained_notebook_is_valid_and_small(packed):
+    nbformat.validate(json.loads(packed[0].read_text(encoding="utf-8")))
+    assert packed[0].stat().st_size < 1_000_000
+    assert max(map(len, packed[0].read_text(encoding="utf-8").splitlines())) < 5000
+
+
+def test_packing_twice_gives_the_same_bytes(packed, tmp_path):
+    assert [file.read_bytes() for file in pack(tmp_path)] == [file.read_bytes() for file in packed]
+
+
+def test_everything_that_the_code_reads_is_packed(packed):
+    names = {name.removeprefix(f"{TOP}/") for name in zipfile.ZipFile(packed[1]).namelist()}
+    modules = {file.relative_to(ROOT).as_posix() for part in PARTS for file in (ROOT / part).rglob("*.py")}
+    assert names == modules | {part for part in PARTS if (ROOT / part).is_file()}
+
+
+def test_a_folder_that_is_not_the_whole_project_is_not_packed(tmp_path):
+    with pytest.raises(UserError, match="“instantid” is missing in"):
+        pack(tmp_path / "dist", root=tmp_path)
 
 
 # The photo

@@ -16,6 +16,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "convierte ip-adapter.bin a safetensors (fp16); las cargas siguientes lo usan",
         "convert ip-adapter.bin to safetensors (fp16); later loads use it",
     ),
+    "cli.commands": ("orden", "command"),
+    "cli.pack": (
+        "escribe el cuaderno autosuficiente, con el código dentro, y un zip del código",
+        "write the self-contained notebook, with the code inside, and a zip of the code",
+    ),
+    "cli.pack_output": ("carpeta de los dos archivos", "folder of the two files"),
     "cli.convert_file": ("el archivo ip-adapter.bin", "the file ip-adapter.bin"),
     "cli.generate": ("genera imágenes y las guarda", "generate pictures and save them"),
     "cli.ui": ("abre la interfaz en el navegador", "open the interface in the browser"),
