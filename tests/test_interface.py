@@ -52,9 +52,9 @@ def generator(server):
 
 
 @pytest.fixture
-def connect(server, generator, tmp_path):
-    """A new visitor of the page, who downloads to a folder of the test."""
-    return lambda: Client(server[0].local_url, verbose=False, download_files=tmp_path)
+def connect(server, generator):
+    """A new visitor of the page. Nothing is downloaded: files can be read where the server has them."""
+    return lambda: Client(server[0].local_url, verbose=False, download_files=False)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_the_next_session_opens_with_what_was_set_and_in_its_language(tmp_path, 
     demo = create_demo(FakeGenerator(), language="es", settings_file=kept)
     launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
     try:
-        client = Client(demo.local_url, verbose=False, download_files=tmp_path)
+        client = Client(demo.local_url, verbose=False, download_files=False)
         client.predict(photo, "a person", **SET, language="en", api_name="/generate")
     finally:
         demo.close()
@@ -221,13 +221,13 @@ def test_what_comes_back_names_seeds_timings_and_settings(client, photo):
     assert [picture["caption"] for picture in gallery] == ["semilla 5", "semilla 6"]
     assert "2.0 s en total" in line
     assert seed == "5"
-    assert Image.open(face).size == (48, 56)
+    assert Image.open(face["path"]).size == (48, 56)
     assert settings["seeds"] == [5, 6]
 
 
 def test_a_downloaded_picture_carries_its_own_settings(client, photo):
     gallery, *_ = client.predict(photo, "a person", seed="5", count=2, api_name="/generate")
-    carried = json.loads(Image.open(gallery[1]["image"]).text[SETTINGS_KEY])
+    carried = json.loads(Image.open(gallery[1]["image"]["path"]).text[SETTINGS_KEY])
     assert (carried["seed"], carried["count"], carried["prompt"]) == (6, 1, "a person")
 
 

@@ -218,9 +218,9 @@ def test_cancel_ends_a_running_picture_without_a_red_error(page, photo):
     assert not page.driver.find_elements("css selector", ".toast-body.error")
 
 
-def test_a_run_that_waits_behind_another_person_can_be_cancelled(page, photo, tmp_path):
+def test_a_run_that_waits_behind_another_person_can_be_cancelled(page, photo):
     page.generator.held = True
-    other = Client(page.driver.current_url, verbose=False, download_files=tmp_path)
+    other = Client(page.driver.current_url, verbose=False, download_files=False)
     job = other.submit(handle_file(str(photo)), "otra persona", api_name="/generate")
     assert page.generator.started.acquire(timeout=SECONDS)
     page.upload("#face", photo)
