@@ -71,6 +71,14 @@ def convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def migrate(arguments: argparse.Namespace) -> int:
+    from instantid.migration import migrate as write_migrated
+
+    report = write_migrated(arguments.notebook, arguments.output, arguments.dry_run)
+    print(report.text(arguments.language))
+    return 0
+
+
 def pack(arguments: argparse.Namespace) -> int:
     from instantid.packing import pack as write_packed
 
@@ -132,7 +140,15 @@ def ui(arguments: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"check": check, "download": download, "convert": convert, "pack": pack, "generate": generate, "ui": ui}
+COMMANDS = {
+    "check": check,
+    "download": download,
+    "convert": convert,
+    "migrate": migrate,
+    "pack": pack,
+    "generate": generate,
+    "ui": ui,
+}
 
 
 def _models(arguments: argparse.Namespace, weights: Path):

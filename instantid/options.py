@@ -46,6 +46,10 @@ def build_parser(language: str) -> argparse.ArgumentParser:
     for name in ("keep", "folder"):
         download.add_argument(_flag(name), type=Path, help=words(name))
     command("convert").add_argument("file", type=Path, help=words("convert_file"))
+    migrate = command("migrate")
+    migrate.add_argument("notebook", type=Path, help=words("migrate_notebook"))
+    migrate.add_argument("--output", type=Path, help=words("migrate_output"))
+    migrate.add_argument("--dry-run", action="store_true", help=words("dry_run"))
     command("pack").add_argument("--output", type=Path, default=Path("dist"), help=words("pack_output"))
     generate = command("generate")
     _add_request(generate, words)

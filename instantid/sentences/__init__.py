@@ -1,9 +1,20 @@
 """The tables of sentences, one module per subject, merged into one."""
 
-from instantid.sentences import check, commands, faces, generation, interface, keeping, loading, notebook, weights
+from instantid.sentences import (
+    check,
+    commands,
+    faces,
+    generation,
+    interface,
+    keeping,
+    loading,
+    migration,
+    notebook,
+    weights,
+)
 from instantid.sentences.library_errors import SPANISH_LIBRARY_ERRORS
 
-_SUBJECTS = (check, commands, faces, generation, interface, keeping, loading, notebook, weights)
+_SUBJECTS = (check, commands, faces, generation, interface, keeping, loading, migration, notebook, weights)
 
 SENTENCES: dict[str, tuple[str, str]] = {}
 for _subject in _SUBJECTS:
