@@ -8,13 +8,15 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 import torch
 
 GIB = 2**30
+ROOT = Path("/")
 ALLOCATOR_SETTING = "max_split_size_mb:128"  # fewer unusable holes between blocks on small cards
 
 
@@ -32,23 +34,109 @@ class Hardware:
     disk_free_gib: float
 
 
-def detect_hardware(folder: Path | None = None) -> Hardware:
+@dataclass(frozen=True)
+class MemoryUse:
+    """Memory at one moment; RAM is the container's where that is less than the machine's, and never swap."""
+
+    ram_total_gib: float
+    ram_free_gib: float
+    vram_total_gib: float | None  # None without CUDA
+    vram_free_gib: float | None  # what this process could still get: free on the card, or kept by torch for reuse
+    anonymous_gib: float  # RAM of this process that only ending it gives back
+    mapped_gib: float  # pages of files in this process's RAM, which the system drops when it needs room
+
+
+def detect_hardware(folder: Path | None = None, root: Path = ROOT) -> Hardware:
     """Ask the machine.
 
     Args:
         folder: whose disk is measured, whether it exists yet or not; None = the home folder.
+        root: where `proc` and `sys` lie.
     """
-    memory = psutil.virtual_memory()
-    place = (folder or Path.home()).absolute()
-    disk = shutil.disk_usage(next(p for p in (place, *place.parents, Path.cwd()) if p.exists())).free
-    device, name, capability, free, total = "cpu", f"CPU, {os.cpu_count()} cores", None, None, None
+    place = Path(folder or os.path.expanduser("~")).absolute()
+    disk = shutil.disk_usage(next(p for p in (place, *place.parents, Path.cwd()) if os.path.exists(p))).free
+    device, name, capability = "cpu", f"CPU, {os.cpu_count()} cores", None
     if torch.cuda.is_available():
-        device, name = "cuda", torch.cuda.get_device_name()
-        capability = torch.cuda.get_device_capability()
-        free, total = (amount / GIB for amount in torch.cuda.mem_get_info())
+        device, name, capability = "cuda", torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     elif torch.backends.mps.is_available():
         device, name = "mps", "Apple GPU"  # shares the RAM
-    return Hardware(device, name, capability, total, free, memory.total / GIB, memory.available / GIB, disk / GIB)
+    return Hardware(device, name, capability, *_vram(), *_ram(root), disk / GIB)
+
+
+def memory_in_use(root: Path = ROOT) -> MemoryUse:
+    """Ask how much memory there is, is free, and is this process's. Takes less than a millisecond."""
+    ram_total, ram_free = _ram(root)
+    return MemoryUse(ram_total, ram_free, *_vram(), *_process_ram(root))
+
+
+def _vram() -> tuple[float, float] | tuple[None, None]:
+    """Total and free."""
+    if not torch.cuda.is_available():
+        return None, None
+    try:
+        free, total = torch.cuda.mem_get_info()
+    except RuntimeError:  # asking takes some memory itself: others have filled the card
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / GIB, 0.0
+    return total / GIB, (free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()) / GIB
+
+
+def _ram(root: Path) -> tuple[float, float]:
+    """Total and free: the least that the machine and each group of processes around this one allow."""
+    machine = psutil.virtual_memory()
+    rooms = [(machine.total, machine.available), *_groups(root)]
+    total, free = (min(amounts) for amounts in zip(*rooms))
+    return total / GIB, max(free, 0) / GIB
+
+
+def _groups(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit and rest in bytes of each control group that this process is in, the innermost first (Linux, containers).
+
+    A container may name its group as the machine outside knows it and show only its own part of the tree, so folders
+    that are named need not be there.
+    """
+    for line in _lines(root / "proc/self/cgroup"):
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if not controllers:  # version 2
+            mount, limit, used, inactive = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount, inactive = "sys/fs/cgroup/memory", "total_inactive_file"
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        path = PurePosixPath(group.strip("/"))
+        for folder in (root / mount / place for place in (path, *path.parents)):
+            allowed, taken = _number(folder / limit), _number(folder / used) or 0
+            if allowed is not None:
+                # Pages of files that were not used lately count as used, and are dropped as soon as there is need.
+                yield allowed, allowed - taken + _table(folder / "memory.stat").get(inactive, 0)
+
+
+def _process_ram(root: Path) -> tuple[float, float]:
+    """Anonymous and mapped; where the system does not tell them apart, all of it is called anonymous."""
+    kib = _table(root / "proc/self/status")
+    if "RssAnon" in kib:
+        return kib["RssAnon"] * 1024 / GIB, kib.get("RssFile", 0) * 1024 / GIB
+    return psutil.Process().memory_info().rss / GIB, 0.0
+
+
+def _number(file: Path) -> int | None:
+    """The number that a file holds; None if it holds something else, such as "max", or cannot be read."""
+    text = "".join(_lines(file)).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _table(file: Path) -> dict[str, int]:
+    """The lines "name number" or "name: number unit" of a file."""
+    words = (line.split() for line in _lines(file))
+    return {found[0].rstrip(":"): int(found[1]) for found in words if len(found) > 1 and found[1].isdecimal()}
+
+
+def _lines(file: Path) -> list[str]:
+    """Those of a file of the system; none if it is not there or not for us to read."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def prepare_allocator(setting: str = ALLOCATOR_SETTING) -> bool:
