@@ -143,8 +143,9 @@ class InstantIDMixin:
                 )
         with torch.device("meta"):
             resampler = geometry.build()
+        device = self._resampler_device()  # which casts: RAM holds no copy
+        weights = {key: tensor.to(device).float() for key, tensor in checkpoint.image_proj.items()}
         try:
-            weights = {key: tensor.float() for key, tensor in checkpoint.image_proj.items()}
             resampler.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             raise UserError(
@@ -160,7 +161,6 @@ class InstantIDMixin:
         _follow_offload(self.unet, layers)
         resampler.requires_grad_(False).eval()
         self._adapter = LoadedAdapter(resampler, layers, text_processors, weakref.ref(_inner(self.unet)), scale)
-        self._place_resampler()
 
     def set_ip_adapter_scale(self, scale: float) -> None:
         """Strength of identity attention for the calls that do not pass `ip_adapter_scale`; 0 is text alone."""
@@ -311,8 +311,11 @@ class InstantIDMixin:
     def _place_resampler(self) -> None:
         """The Resampler follows the pipeline's device, never its precision."""
         if self._adapter is not None:
-            on_meta = self.device.type == "meta"  # offloaded layer by layer
-            self._adapter.resampler.to("cpu" if on_meta else self.device)
+            self._adapter.resampler.to(self._resampler_device())
+
+    def _resampler_device(self) -> torch.device:
+        on_meta = self.device.type == "meta"  # offloaded layer by layer
+        return torch.device("cpu") if on_meta else self.device
 
     # Saving ----------------------------------------------------------------------------------------------------------
 

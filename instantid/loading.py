@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from instantid.memory_plan import MemoryPlan, PlanOptions, choose_plan
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say, user_error
 from instantid.monitor import MemoryMonitor
 from instantid.random_bundle import write_random_bundle
+from instantid.streaming import model_from_folder, models_from_single_file
 from instantid.weights import default_folder, obtain_bundle
 from ip_adapter.errors import InstantIDError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
@@ -170,14 +171,12 @@ def _load_parts(
 def _load_pipeline(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
     dtype = getattr(torch, plan.precision)
     home = plan.device if plan.offload == "none" else "cpu"  # where each model goes as soon as it is read
-    identitynet = _load(ControlNetModel, bundle.identitynet, dtype=dtype).to(home)
+    identitynet = _load(ControlNetModel, bundle.identitynet, dtype, home)
     monitor.stage("identitynet")
     if bundle.base.is_file():
-        pipeline = _from_single_file(bundle, identitynet, dtype)
+        pipeline = _from_single_file(bundle, identitynet, dtype, home)
     else:
         pipeline = _from_folder(bundle, identitynet, dtype, home)
-    if home != "cpu":  # read there; diffusers would warn of half precision on it
-        pipeline.to(home)
     monitor.stage("base")
     pipeline.load_ip_adapter_instantid(bundle.adapter)
     monitor.stage("adapter")
@@ -189,62 +188,35 @@ def _load_pipeline(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> 
 def _from_folder(
     bundle: Bundle, identitynet: ControlNetModel, dtype: torch.dtype, home: str
 ) -> StableDiffusionXLInstantIDPipeline:
-    """Model by model to where it will live, so that RAM never holds them all on the way to a GPU."""
     models = {
-        name: _load(cls, bundle.base, subfolder=name, variant=bundle.variant_of(name), dtype=dtype).to(home)
+        name: _load(cls, bundle.base / name, dtype, home, bundle.variant_of(name))
         for name, cls in MODEL_CLASSES.items()
     }
-    with warnings.catch_warnings(), _reading(bundle.base):
-        warnings.simplefilter("ignore")  # about components that were given rather than read
-        return StableDiffusionXLInstantIDPipeline.from_pretrained(
-            bundle.base, controlnet=identitynet, **models, add_watermarker=False, local_files_only=True
-        )
+    return _assembled(bundle.base, controlnet=identitynet, **models)
 
 
 def _from_single_file(
-    bundle: Bundle, identitynet: ControlNetModel, dtype: torch.dtype
+    bundle: Bundle, identitynet: ControlNetModel, dtype: torch.dtype, home: str
 ) -> StableDiffusionXLInstantIDPipeline:
     if bundle.base_config is None:
         raise user_error("loading.no_description", file=bundle.base)
     with _reading(bundle.base):
-        pipeline = StableDiffusionXLInstantIDPipeline.from_single_file(
-            str(bundle.base),
-            config=str(bundle.base_config),
-            controlnet=identitynet,
-            torch_dtype=dtype,
-            add_watermarker=False,
-            local_files_only=True,
+        models = dict(models_from_single_file(MODEL_CLASSES, bundle.base, bundle.base_config, device=home, dtype=dtype))
+    return _assembled(bundle.base_config, controlnet=identitynet, **models)
+
+
+def _load(cls: type, folder: Path, dtype: torch.dtype, home: str, variant: str | None = None) -> torch.nn.Module:
+    with _reading(folder):
+        return model_from_folder(cls, folder, device=home, dtype=dtype, variant=variant)
+
+
+def _assembled(folder: Path, **models: torch.nn.Module) -> StableDiffusionXLInstantIDPipeline:
+    """The pipeline over `models`, with the tokenizers and the scheduler of a diffusers folder."""
+    with warnings.catch_warnings(), _reading(folder):
+        warnings.simplefilter("ignore")  # about components that were given rather than read
+        return StableDiffusionXLInstantIDPipeline.from_pretrained(
+            folder, **models, add_watermarker=False, local_files_only=True
         )
-        for model in MODEL_CLASSES:
-            _refuse_missing(name for name, p in getattr(pipeline, model).named_parameters() if p.is_meta)
-    return pipeline
-
-
-def _load(
-    cls: type, folder: Path, dtype: torch.dtype, subfolder: str = "", variant: str | None = None
-) -> torch.nn.Module:
-    """A diffusers or transformers model from a folder, read through a memory map in its final precision."""
-    # transformers 5 renamed the argument; diffusers did not.
-    renamed = cls.__module__.startswith("transformers") and int(transformers.__version__.split(".")[0]) >= 5
-    with _reading(folder / subfolder):
-        model, found = cls.from_pretrained(
-            folder,
-            subfolder=subfolder,
-            variant=variant,
-            use_safetensors=True,
-            low_cpu_mem_usage=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **{"dtype" if renamed else "torch_dtype": dtype},
-        )
-        _refuse_missing(found["missing_keys"])
-    return model
-
-
-def _refuse_missing(names: Iterable[str]) -> None:
-    """Where a file lacks tensors, transformers goes on with random numbers, diffusers with none."""
-    if missing := ", ".join(sorted(names)):
-        raise ValueError(f"missing: {missing}")
 
 
 @contextlib.contextmanager

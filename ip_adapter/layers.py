@@ -67,7 +67,8 @@ def build_layers(unet: nn.Module, checkpoint: AdapterCheckpoint, token_dim: int)
             layer = IdentityAttnProcessor(hidden_size, text_dim)
         like = attn.to_k.weight
         device = "cpu" if like.device.type == "meta" else like.device  # meta: offloaded layer by layer
-        layer.load_state_dict({k: v.to(device, like.dtype) for k, v in state.items()}, assign=True)
+        # Two steps: the device casts, and RAM holds no copy.
+        layer.load_state_dict({k: v.to(device).to(like.dtype) for k, v in state.items()}, assign=True)
         layers[name] = layer.requires_grad_(False).eval()
     return layers
 

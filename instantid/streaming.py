@@ -1,0 +1,270 @@
+"""Weights on their way: from mapped safetensors files straight to where they will live, in their final precision.
+
+A model is built without memory, its parameters become views of the mapped file, and each view is copied once, to its
+place. On the processor in the file's own precision nothing is copied at all: the parameters stay views, private to this
+process (writing to one changes no file), and their pages are the kernel's to drop and read again.
+"""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from queue import SimpleQueue
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, ConfigMixin, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from safetensors.torch import load_file
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from instantid.bundle import weight_files
+
+Tensors = dict[str, torch.Tensor]
+
+# A single file in Stability's layout -> the tensors of one model under its own names.
+CONVERSIONS = {
+    UNet2DConditionModel: lambda model, checkpoint: convert_ldm_unet_checkpoint(checkpoint, model.config),
+    AutoencoderKL: lambda model, checkpoint: convert_ldm_vae_checkpoint(checkpoint, model.config),
+    CLIPTextModel: lambda model, checkpoint: convert_ldm_clip_checkpoint(checkpoint),
+    CLIPTextModelWithProjection: lambda model, checkpoint: convert_open_clip_checkpoint(
+        model, checkpoint, prefix="conditioner.embedders.1.model."
+    ),
+}
+# Attention of a VAE before diffusers 0.14 -> since then.
+OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# What files of a text encoder also hold, where other programs wrote them: computed, or for comparing with pictures.
+NEEDLESS = ("position_ids", "logit_scale", "text_projection.weight")
+
+READ_AHEAD_STEP = 512 * 2**10  # bytes: of a longer range the kernel reads only what the disk takes in one request
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How weights travel from mapped files to a CUDA device; the constants of one way to measure.
+
+    A thread copies pieces of the file into a buffer that the card can fetch from by itself (pinned), while the buffers
+    of the other threads are on their way.
+    """
+
+    threads: int = 4  # one copies some 5 GB/s from the page cache; the bus takes 12 (PCIe 3) to 50 (PCIe 5)
+    piece: int = 16 * 2**20  # bytes of each buffer: under a millisecond on the bus, 64 MiB of RAM in all; 0 = no buffer
+    pinned: bool = True
+    read_ahead: bool = True  # ask the kernel for the whole file at once: page faults alone fetch 128 KiB at a time
+
+
+TRANSFER = Transfer()
+
+
+def model_from_folder(
+    cls: type,
+    folder: Path,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    variant: str | None = None,
+    transfer: Transfer = TRANSFER,
+) -> torch.nn.Module:
+    """A diffusers or transformers model from its folder (config.json and safetensors, whole or in shards).
+
+    Args:
+        cls: class of the model.
+        variant: "fp16" = the files of that name; None = the plain ones.
+
+    Raises: what the libraries raise on a config or file that they cannot read; RuntimeError naming tensors that are
+        missing, unexpected or of another shape; torch.OutOfMemoryError.
+    """
+    paths = weight_paths(cls, folder, variant)
+    if torch.device(device).type == "cuda" and transfer.read_ahead:
+        read_ahead(paths)
+    model = empty_model(cls, folder)
+    give_tensors(model, {name: tensor for path in paths for name, tensor in load_file(path).items()})
+    return place(model, device, dtype, transfer)
+
+
+def models_from_single_file(
+    classes: dict[str, type],
+    path: Path,
+    config: Path,
+    *,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    transfer: Transfer = TRANSFER,
+) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The models of one SDXL `.safetensors` file in Stability's layout, one after the other as they are asked for.
+
+    Args:
+        classes: name of a subfolder of `config` -> class of the model, one of `CONVERSIONS`.
+        path: the file. Of what it holds besides these models nothing is read.
+        config: diffusers folder with the `config.json` of each.
+
+    Raises: as `model_from_folder`.
+    """
+    if torch.device(device).type == "cuda" and transfer.read_ahead:
+        read_ahead([path])
+    checkpoint = {name: tensor.as_subclass(_View) for name, tensor in load_file(path).items()}
+    for name, cls in classes.items():
+        model = empty_model(cls, config / name)
+        tensors = CONVERSIONS[cls](model, checkpoint)
+        give_tensors(model, {key: tensor.as_subclass(torch.Tensor) for key, tensor in tensors.items()})
+        yield name, place(model, device, dtype, transfer)
+
+
+class _View(torch.Tensor):
+    """A mapped tensor while diffusers converts it: cut and turned, never copied; `place` copies what it must."""
+
+    def clone(self) -> torch.Tensor:
+        return self
+
+    def contiguous(self) -> torch.Tensor:
+        return self
+
+
+def weight_paths(cls: type, folder: Path, variant: str | None = None) -> list[Path]:
+    """The safetensors files that hold a model of `cls` in `folder`: those that its index names, or the only one."""
+    stem = "diffusion_pytorch_model" if issubclass(cls, ConfigMixin) else "model"
+    names = weight_files(
+        path.name
+        for path in folder.iterdir()
+        if path.name.startswith(stem) and (".fp16" in path.name) == (variant == "fp16")
+    )
+    index = next((name for name in names if name.endswith(".json")), None)
+    if index:
+        shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+        names = sorted({PurePosixPath(shard).name for shard in shards})
+    return [folder / name for name in names]
+
+
+def empty_model(cls: type, folder: Path) -> torch.nn.Module:
+    """`cls` as `folder/config.json` describes it, its parameters without memory (on "meta").
+
+    Buffers have their values: CLIP's position_ids stand in no file.
+    """
+    with init_empty_weights(include_buffers=False):
+        if issubclass(cls, ConfigMixin):
+            model = cls.from_config(cls.load_config(folder))
+        else:
+            model = cls(cls.config_class.from_pretrained(folder))
+    return model.eval()
+
+
+def give_tensors(model: torch.nn.Module, tensors: Tensors) -> None:
+    """Make `tensors` the parameters of `model` as they are, no copy.
+
+    Raises: RuntimeError naming tensors that are missing, unexpected or of another shape.
+    """
+    expected = model.state_dict().keys()
+    named = {}
+    for name, tensor in tensors.items():
+        known = next((spelling for spelling in _spellings(name) if spelling in expected), None)
+        if known or not name.endswith(NEEDLESS):
+            named[known or name] = tensor
+    model.load_state_dict(named, assign=True)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """What a tensor called `name` in a file may be called in the model."""
+    yield name
+    # transformers 5.6 dropped this prefix from CLIPTextModel; files have it or not, as their writer did.
+    yield name.removeprefix("text_model.")
+    yield f"text_model.{name}"
+    yield re.sub(r"\.(query|key|value|proj_attn)\.", lambda found: f".{OLD_ATTENTION_NAMES[found[1]]}.", name)
+
+
+def place(
+    model: torch.nn.Module, device: str | torch.device, dtype: torch.dtype, transfer: Transfer = TRANSFER
+) -> torch.nn.Module:
+    """Copy the parameters of `model` to `device` in `dtype`, and its buffers to `device`; returns `model`.
+
+    Parameters that are there already in that precision are not copied.
+
+    Raises: torch.OutOfMemoryError.
+    """
+    device = torch.device(device)
+    pairs = []
+    for parameter in model.parameters():
+        source = parameter.data
+        if source.device.type == device.type and source.dtype == dtype and source.is_contiguous():
+            continue
+        parameter.data = torch.empty(source.shape, dtype=dtype, device=device)
+        pairs.append((source, parameter.data))
+    pairs.sort(key=lambda pair: pair[0].data_ptr())  # in the order of the file
+    if device.type == "cuda":
+        copy_to_cuda(pairs, device, transfer)
+    else:
+        for source, target in pairs:
+            target.copy_(source)
+    return model.to(device)
+
+
+def copy_to_cuda(
+    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device, transfer: Transfer = TRANSFER
+) -> None:
+    """Copy each source (on the processor) into its target on `device`, casting there; done on return."""
+    pinned = transfer.pinned and transfer.piece > 0
+    lanes = SimpleQueue()
+    for _ in range(transfer.threads):
+        buffer = torch.empty(transfer.piece, dtype=torch.uint8, pin_memory=pinned) if transfer.piece else None
+        lanes.put((buffer, torch.cuda.Stream(device)))
+
+    def copy(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+        buffer, stream = lane = lanes.get()
+        try:
+            copy_in_pieces(*pair, buffer, stream)
+        finally:
+            lanes.put(lane)
+
+    with ThreadPoolExecutor(transfer.threads) as pool:
+        for _ in pool.map(copy, pairs):
+            pass
+    torch.cuda.empty_cache()  # the pieces that were cast, kept for streams that nobody uses again
+
+
+def copy_in_pieces(
+    source: torch.Tensor, target: torch.Tensor, buffer: torch.Tensor | None, stream: "torch.cuda.Stream | None" = None
+) -> None:
+    """Copy `source` into `target` by way of `buffer`; the device of `target` casts. Done on return.
+
+    Args:
+        source: on the processor, any layout.
+        target: same shape, contiguous.
+        buffer: (bytes,) uint8 on the processor; None = straight from `source`.
+        stream: where the copies are queued.
+    """
+    source, target = source.contiguous().view(-1), target.view(-1)
+    length = max(1, buffer.numel() // source.element_size()) if buffer is not None else max(1, source.numel())
+    with torch.cuda.stream(stream) if stream else nullcontext():
+        for piece, place_of_piece in zip(source.split(length), target.split(length)):
+            if buffer is not None:
+                staged = buffer[: piece.nbytes]
+                # numpy copies with this thread alone; PyTorch would start its own threads in each of ours.
+                staged.numpy()[:] = piece.view(torch.uint8).numpy()
+                piece = staged.view(piece.dtype)
+            # Two steps, since one would cast on the processor first.
+            arrived = piece if piece.dtype == target.dtype else piece.to(target.device, non_blocking=True)
+            place_of_piece.copy_(arrived, non_blocking=True)
+            if stream:
+                stream.synchronize()  # the buffer is free again
+
+
+def read_ahead(paths: Iterable[Path]) -> None:
+    """Have the kernel read files into its cache while something else is done. Only a hint, and only Linux takes it."""
+
+    def ask() -> None:
+        for path in paths:
+            with suppress(OSError), path.open("rb") as file:  # who reads it says what is wrong
+                for start in range(0, path.stat().st_size, READ_AHEAD_STEP):
+                    os.posix_fadvise(file.fileno(), start, READ_AHEAD_STEP, os.POSIX_FADV_WILLNEED)
+
+    if hasattr(os, "posix_fadvise"):
+        threading.Thread(target=ask, daemon=True).start()
