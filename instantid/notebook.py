@@ -45,15 +45,17 @@ def pick_photo(path: str, language: str) -> str | Path:
 
 
 def progress_line(language: str) -> OnProgress:
-    """For `generate_image`: tells stage, step and seconds on one line below the cell, written anew each time."""
-    from IPython.display import display
+    """For `generate_image`: tells stage, step, seconds and memory on one line below the cell, always written anew."""
+    from instantid.hardware import memory_in_use
+    from instantid.live_line import cell_line
+    from instantid.monitor import memory_line
 
-    handle = display({"text/plain": ""}, raw=True, display_id=True)
+    show = cell_line()
 
     def report(progress: Progress) -> None:
         stage = say(f"cli.stage_{progress.stage}", language)
-        line = f"{stage} {progress.step}/{progress.steps} · {progress.seconds:.1f} s"
-        handle.update({"text/plain": line}, raw=True)
+        memory = memory_line(memory_in_use(), language)
+        show(f"{stage} {progress.step}/{progress.steps} · {progress.seconds:.1f} s · {memory}")
 
     return report
 

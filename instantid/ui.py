@@ -18,13 +18,14 @@ from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.settings import read_settings
 from instantid.styles import STYLES
 from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
-from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, shown_values, summary
+from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, memory_now, shown_values, summary
 from instantid.ui_words import Wording
 
 SIZES = ("832x1216", "896x1152", "960x1088", "1088x960", "1152x896", "1216x832")  # what SDXL was trained on
 EXAMPLES = ("example_1", "example_2", "example_3", "example_4")
 # Only queued steps may show a message; without a limit they never wait there.
 IN_QUEUE = {"queue": True, "concurrency_limit": None}
+MEMORY_SECONDS = 2  # between two looks at the memory while the page is open
 CACHE_SWEEP = (3600, 86400)  # seconds: every hour, the page's own copies older than a day are deleted
 
 
@@ -70,7 +71,9 @@ def create_demo(
                 container=False,
                 elem_id="language",
             )
-        about_line = gr.Markdown(about[language], visible=any(about.values()), elem_id="about")
+        with gr.Row(elem_id="state"):
+            about_line = gr.Markdown(about[language], visible=any(about.values()), elem_id="about")
+            memory = gr.Markdown(elem_id="memory")
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
                 controls |= _asked(wording, first)
@@ -106,6 +109,16 @@ def create_demo(
         reuse.click(lambda seed: seed, results["seed_used"], controls["seed"], **QUIETLY)
         random.click(lambda: "", None, controls["seed"], **QUIETLY)
         results["gallery"].select(_seed_of, None, results["seed_used"], **QUIETLY)
+
+        # A tick that finds the one before unanswered is left out, so a busy machine is not asked more and more.
+        gr.on(
+            [demo.load, gr.Timer(MEMORY_SECONDS).tick, controls["language"].input],
+            memory_now,
+            controls["language"],
+            memory,
+            trigger_mode="once",
+            **QUIETLY,
+        )
 
         def relabel(language: str, settings: dict | None) -> list:
             return [*wording.updates(language), about[language], summary(settings, language)]

@@ -20,7 +20,9 @@ CSS = """
 #title h1 { margin: 0; font-size: 1.6rem; }
 #title p { margin: 0.15rem 0 0; opacity: 0.75; }
 #language { flex: 0 0 auto !important; min-width: 0 !important; width: auto !important; }
-#about { font-size: 0.85rem; opacity: 0.8; }
+#state { justify-content: space-between; gap: 0.2rem 1.5rem; font-size: 0.85rem; opacity: 0.8; }
+#about, #memory { flex: 0 1 auto; width: auto; min-width: 0; font-size: 0.85rem; }
+#memory { font-variant-numeric: tabular-nums; }
 #examples { gap: 0.4rem; flex-wrap: wrap; }
 #examples button { flex: 0 1 auto; min-width: 0; font-weight: 400; font-size: 0.8rem; white-space: normal; }
 #gallery { height: 560px; }

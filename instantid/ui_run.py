@@ -100,12 +100,27 @@ def summary(settings: dict[str, Any] | None, language: str) -> str:
     parts = [f"{settings['width']} × {settings['height']}"]
     if "total" in seconds:
         parts.append(say("ui.took", language, total=f"{seconds.pop('total'):.1f}"))
-    stages = [(say(f"ui.took.{k}", language), v) for k, v in seconds.items() if f"ui.took.{k}" in SENTENCES]
-    if stages:
-        parts.append(", ".join(f"{stage} {value:.1f} s" for stage, value in stages))
+    if stages := _by_stage(seconds, " s", language):
+        parts.append(stages)
     if settings.get("peak_vram_gib") is not None:
-        parts.append(say("ui.peak_vram", language, gib=f"{settings['peak_vram_gib']:.1f}"))
+        peak = say("ui.peak_vram", language, gib=f"{settings['peak_vram_gib']:.1f}")
+        stages = _by_stage(settings.get("stage_peaks", {}), "", language)
+        parts.append(f"{peak} ({stages})" if stages else peak)
     return " · ".join(parts)
+
+
+def _by_stage(amounts: Mapping[str, float], unit: str, language: str) -> str:
+    """ "face 0.2 s, steps 5.1 s", without the stages that the page has no word for."""
+    said = [(say(f"ui.took.{stage}", language), v) for stage, v in amounts.items() if f"ui.took.{stage}" in SENTENCES]
+    return ", ".join(f"{stage} {amount:.1f}{unit}" for stage, amount in said)
+
+
+def memory_now(language: str) -> str:
+    """The line that the page keeps current: RAM and VRAM in use, with a warning when they are low."""
+    from instantid.hardware import memory_in_use  # here: a page around another generator needs no torch until it opens
+    from instantid.monitor import memory_line
+
+    return memory_line(memory_in_use(), language)
 
 
 def cancel(session: Session, language: str) -> None:
