@@ -1,28 +1,69 @@
 """How to load and run on a machine: pure arithmetic, numbers in, plan with reasons out. Knows no torch.
 
-Memory in GiB. The first, simple rule: keep everything on the GPU if it fits; else move whole models in turn; else layer
-by layer, which is slow and needs the least. Moving models needs room for all of them in RAM.
+Memory in GiB. The ladder `RUNGS` holds the ways to use memory, the fastest first; a plan is the first rung whose expected
+peaks fit the VRAM that this process may take and the RAM that is free. What an expected peak is made of stands in
+`expected_vram`; its constants were measured, see docs/memory_guide.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from instantid.messages import say, user_error
+from instantid.messages import machine_error, say, user_error
 
 if TYPE_CHECKING:
+    from instantid.component_sizes import ComponentSizes
     from instantid.hardware import Hardware
 
-WEIGHTS_GIB = 9.7  # everything resident in half precision
-RESIDENT_GIB = 11.5  # the same and a picture of SDXL's size with guidance: 10.9 in tensors, the rest lies between them
-IN_TURN_GIB = 9.0  # the largest that run together, UNet and IdentityNet, and the same picture: 8.5 in tensors
-RAM_MARGIN_GIB = 1.5  # for Python, libraries and the notebook
-TILING_BELOW_GIB = 20.0  # decoding a whole picture, in float32 as SDXL's VAE needs it, takes 5 GiB; in tiles 1
-MEMORY_FRACTION = 0.8  # of the GPU; the rest is for other processes and for what torch does not count
+GIB = 2**30
+BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
+MEGAPIXEL = 1024 * 1024  # of SDXL's square picture
 
-OFFLOADS = ("none", "model", "sequential")
+OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
+STORAGES = ("full", "int8-unet", "int8")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to use memory."""
+
+    offload: str  # none: all stays; idle: what the denoising loop does not need is in RAM; model, sequential: diffusers'
+    storage: str  # full; int8-unet: the UNet's large layers in 8 bits; int8: IdentityNet's too
+    precision: str
+
+
+LADDERS = {
+    "cuda": (
+        Rung("none", "full", "float16"),
+        Rung("idle", "full", "float16"),
+        Rung("idle", "int8-unet", "float16"),
+        Rung("idle", "int8", "float16"),
+        Rung("sequential", "full", "float16"),
+    ),
+    "mps": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16")),
+    "cpu": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16"), Rung("none", "int8", "bfloat16")),
+}
+
+# Measured on an H100 at 1024 × 1024: what working takes beside the weights.
+DENOISING_GIB = 1.0  # per megapixel, both halves of guidance
+TEXT_GIB = 0.1
+DECODING_GIB = 4.8  # per megapixel, a whole picture in float32, as SDXL's own VAE needs it
+# Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
+TILES_GIB = {512: 1.22, 384: 0.73, 256: 0.34}
+VAE_UPCAST_BYTES = 4
+WORKSPACE_GIB = 0.1  # cuBLAS, and what the allocator rounds up
+SLACK_GIB = 0.4  # holes between blocks: reserved and unusable
+SEQUENTIAL_GIB = 0.35  # one layer at a time
+
+PROCESS_GIB = 1.0  # RAM that this process takes still, once the libraries are there: pictures, faces, buffers
+RAM_MARGIN_GIB = 0.5  # of free RAM, for everyone else
+LARGE_CARD_GIB = 14.0
+LARGE_CARD_FRACTION = 0.8  # of its memory; the rest is for other processes and for what torch does not count
+SMALL_CARD_FRACTION = 0.9  # there every GiB counts
+PINNING_MARGIN_GIB = 4.0  # free RAM beside what is pinned: pinned pages can never be moved out
 
 
 @dataclass(frozen=True)
@@ -32,6 +73,7 @@ class PlanOptions:
     device: str | None = None  # "cuda", "mps", "cpu"
     precision: str | None = None  # one of PRECISIONS
     offload: str | None = None  # one of OFFLOADS
+    storage: str | None = None  # one of STORAGES
     vae_slicing: bool | None = None
     vae_tiling: bool | None = None
     attention_slicing: bool | None = None
@@ -39,91 +81,266 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """What the plan is made for."""
+
+    width: int = 1024
+    height: int = 1024
+
+    @property
+    def megapixels(self) -> float:
+        return self.width * self.height / MEGAPIXEL
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
-    """How the models are loaded and run, and the key of the sentence that says why."""
+    """How the models are loaded and run, what that is expected to take, and why."""
 
     device: str
     precision: str
     offload: str
+    storage: str
     vae_slicing: bool
     vae_tiling: bool
     attention_slicing: bool
     memory_fraction: float | None  # None: no limit is set
+    vae_tile: int | None  # pixels; the side of a tile where vae_tiling is on
+    pinned: bool  # what waits in RAM does so in pages that the GPU can fetch by itself
+    vram_gib: dict[str, float]  # phase -> expected peak; empty without a GPU of its own memory
+    ram_gib: float  # expected peak of this process, beside what it has when it plans
     reasons: dict[str, tuple[str, dict]] = field(default_factory=dict)  # choice -> (sentence key, facts)
 
+    @property
+    def rung(self) -> Rung:
+        return Rung(self.offload, self.storage, self.precision)
+
+    @property
+    def peak_vram_gib(self) -> float | None:
+        return max(self.vram_gib.values(), default=None)
+
     def text(self, language: str) -> str:
-        """One line per choice, with its reason."""
+        """One line per choice, with its reason, then what is expected."""
         lines = [say("plan.title", language)]
         for choice, (key, facts) in self.reasons.items():
             lines.append(
                 f"  {say(f'plan.{choice}', language)}: {self._value(choice, language)} — {say(key, language, **facts)}"
             )
+        if self.vram_gib:
+            phases = " · ".join(
+                f"{say(f'plan.phase.{phase}', language)} {gib:.1f}" for phase, gib in self.vram_gib.items()
+            )
+            lines.append(say("plan.expected", language, phases=phases, ram=f"{self.ram_gib:.1f}"))
+        else:
+            lines.append(say("plan.expected_ram", language, ram=f"{self.ram_gib:.1f}"))
         return "\n".join(lines)
 
     def _value(self, choice: str, language: str) -> str:
         value = getattr(self, choice)
+        if choice == "vae_tiling" and value:
+            return f"{self.vae_tile} px"
         if isinstance(value, bool):
             return say("plan.on" if value else "plan.off", language)
         return str(value)
 
 
-def choose_plan(hardware: Hardware, options: PlanOptions | None = None) -> MemoryPlan:
-    """The fastest way that fits, by the simple rule above; what `options` says is done.
+def choose_plan(
+    hardware: Hardware,
+    sizes: ComponentSizes,
+    options: PlanOptions | None = None,
+    picture: Picture | None = None,
+    below: Rung | None = None,
+) -> MemoryPlan:
+    """The fastest way that fits; what `options` says is done, and the rest fitted around it.
 
-    Raises: UserError if an option is impossible: an unknown word, or a GPU that is not there.
+    Args:
+        picture: the size to plan for; default SDXL's square.
+        below: a rung that turned out too large: only those after it are looked at.
+
+    Raises: UserError if an option is impossible: an unknown word, or a GPU that is not there. MachineError if RAM is too
+        small for every way, or nothing is left below `below`.
     """
-    options = options or PlanOptions()
+    options, picture = options or PlanOptions(), picture or Picture()
     _check(options, hardware)
     device = options.device or hardware.device
-    reasons = {"device": ("plan.why_device", {"name": hardware.name if device == hardware.device else device})}
-    precision, reasons["precision"] = _precision(device)
-    offload, reasons["offload"] = _offload(device, hardware, options)
-    small = device == "cuda" and hardware.vram_total_gib < TILING_BELOW_GIB
-    plan = MemoryPlan(
-        device=device,
-        precision=precision,
-        offload=offload,
-        vae_slicing=True,
-        vae_tiling=small,
-        attention_slicing=device == "mps",
-        memory_fraction=MEMORY_FRACTION if device == "cuda" else None,
-        reasons=reasons
-        | {
-            "vae_slicing": ("plan.why_vae_slicing", {}),
-            "vae_tiling": ("plan.why_vae_tiling" if small else "plan.why_no_vae_tiling", {}),
-            "attention_slicing": (f"plan.why_attention_slicing_{'mps' if device == 'mps' else 'off'}", {}),
-        }
-        | ({"memory_fraction": ("plan.why_memory_fraction", {})} if device == "cuda" else {}),
-    )
-    asked = {name: value for name, value in vars(options).items() if value is not None}
-    return replace(plan, **asked, reasons=plan.reasons | {name: ("plan.why_asked", {}) for name in asked})
+    rungs = _rungs(device, options)
+    if below is not None:
+        rungs = rungs[rungs.index(below) + 1 :] if below in rungs else ()
+        if not rungs:
+            raise machine_error("plan.nothing_below")
+    budget = _vram_budget(device, hardware, options)
+    plans = [_plan(rung, device, hardware, sizes, options, picture, budget) for rung in rungs]
+    room = hardware.ram_free_gib - RAM_MARGIN_GIB
+    in_ram = [plan for plan in plans if plan.ram_gib <= room]
+    if not in_ram and not (options.offload or options.storage or options.precision):
+        least = min(plans, key=lambda plan: plan.ram_gib)
+        raise machine_error("plan.no_ram", needed=round(least.ram_gib, 1), free=round(hardware.ram_free_gib, 1))
+    in_ram = in_ram or plans
+    fitting = [plan for plan in in_ram if budget is None or plan.peak_vram_gib + SLACK_GIB <= budget]
+    plan = fitting[0] if fitting else min(in_ram, key=lambda plan: plan.peak_vram_gib or 0)
+    return replace(plan, reasons=_reasons(plan, plans, hardware, options, budget, bool(fitting)))
 
 
-def _precision(device: str) -> tuple[str, tuple[str, dict]]:
-    if device == "cuda":
-        return "float16", ("plan.why_float16", {})
-    return "float32", (f"plan.why_float32_{device}", {})
+def _rungs(device: str, options: PlanOptions) -> tuple[Rung, ...]:
+    """The ladder, with what a person decided put in its place."""
+    asked = {
+        name: value
+        for name, value in (
+            ("offload", options.offload),
+            ("storage", options.storage),
+            ("precision", options.precision),
+        )
+        if value is not None
+    }
+    return tuple(dict.fromkeys(replace(rung, **asked) for rung in LADDERS[device]))
 
 
-def _offload(device: str, hardware: Hardware, options: PlanOptions) -> tuple[str, tuple[str, dict]]:
+def _vram_budget(device: str, hardware: Hardware, options: PlanOptions) -> float | None:
     if device != "cuda":
-        return "none", ("plan.why_no_gpu_no_offload", {})
-    vram = min(hardware.vram_total_gib * (options.memory_fraction or MEMORY_FRACTION), hardware.vram_free_gib)
-    size = 2 if options.precision == "float32" else 1
-    everything, largest = size * RESIDENT_GIB, size * IN_TURN_GIB
-    in_ram = round(size * WEIGHTS_GIB + RAM_MARGIN_GIB, 1)
-    facts = {"vram": round(vram, 1), "ram": round(hardware.ram_free_gib, 1)}
-    if vram >= everything:
-        return "none", ("plan.why_resident", facts | {"needed": everything})
-    if hardware.ram_free_gib < in_ram:
-        return "none", ("plan.why_no_room_in_ram", facts | {"needed": in_ram})
-    if vram >= largest:
-        return "model", ("plan.why_model_offload", facts | {"needed": everything})
-    return "sequential", ("plan.why_sequential_offload", facts | {"needed": largest})
+        return None
+    return min(hardware.vram_total_gib * _fraction(hardware, options), hardware.vram_free_gib)
+
+
+def _fraction(hardware: Hardware, options: PlanOptions) -> float:
+    large = hardware.vram_total_gib >= LARGE_CARD_GIB
+    return options.memory_fraction or (LARGE_CARD_FRACTION if large else SMALL_CARD_FRACTION)
+
+
+def _plan(
+    rung: Rung,
+    device: str,
+    hardware: Hardware,
+    sizes: ComponentSizes,
+    options: PlanOptions,
+    picture: Picture,
+    budget: float | None,
+) -> MemoryPlan:
+    weights = weights_gib(sizes, rung)
+    tile = _tile(rung, weights, picture, options, budget)
+    ram = PROCESS_GIB + _ram_gib(device, rung, weights)
+    return MemoryPlan(
+        device=device,
+        precision=rung.precision,
+        offload=rung.offload,
+        storage=rung.storage,
+        vae_slicing=True if options.vae_slicing is None else options.vae_slicing,
+        vae_tiling=tile is not None,
+        attention_slicing=device == "mps" if options.attention_slicing is None else options.attention_slicing,
+        memory_fraction=_fraction(hardware, options) if device == "cuda" else options.memory_fraction,
+        vae_tile=tile,
+        pinned=rung.offload == "idle" and hardware.ram_free_gib >= ram + PINNING_MARGIN_GIB,
+        vram_gib=expected_vram(rung, weights, picture, tile) if device == "cuda" else {},
+        ram_gib=ram,
+    )
+
+
+def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
+    """What each component takes on this rung; the Resampler is always in float32."""
+    width = BYTES[rung.precision]
+    widths = {
+        "unet": width if rung.storage == "full" else 1,
+        "identitynet": width if rung.storage != "int8" else 1,
+        "text_encoders": width,
+        "vae": width,
+        "identity_layers": width,
+        "resampler": 4,
+    }
+    return {name: getattr(sizes, name).parameters * bytes_each / GIB for name, bytes_each in widths.items()}
+
+
+def expected_vram(rung: Rung, weights: dict[str, float], picture: Picture, tile: int | None) -> dict[str, float]:
+    """Phase of a picture -> the peak of VRAM in use.
+
+    Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what else
+    is there depends on the offload.
+    """
+    everything = sum(weights.values())
+    loop = weights["unet"] + weights["identitynet"]
+    wide = BYTES[rung.precision] / 2  # activations are as wide as the weights
+    denoising = DENOISING_GIB * picture.megapixels * wide
+    upcast = weights["vae"] * (VAE_UPCAST_BYTES / BYTES[rung.precision])
+    decoding = TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels
+    there = {
+        "none": (everything, everything, everything - weights["vae"]),
+        "idle": (loop + weights["text_encoders"], loop, loop),
+        "model": (weights["text_encoders"], loop + weights["identity_layers"], 0.0),
+        "sequential": (SEQUENTIAL_GIB, SEQUENTIAL_GIB, 0.0),
+    }[rung.offload]
+    working = (TEXT_GIB, denoising, upcast + decoding)
+    phases = zip(("text", "denoising", "decoding"), there, working)
+    return {phase: WORKSPACE_GIB + resident + work for phase, resident, work in phases}
+
+
+def _ram_gib(device: str, rung: Rung, weights: dict[str, float]) -> float:
+    """Weights that stay in RAM. In idle rungs UNet and IdentityNet never do."""
+    if device != "cuda":
+        return sum(weights.values())
+    idle = sum(weights[name] for name in ("text_encoders", "vae", "identity_layers", "resampler"))
+    return {"none": 0.0, "idle": idle}.get(rung.offload, sum(weights.values()))
+
+
+def _tile(
+    rung: Rung, weights: dict[str, float], picture: Picture, options: PlanOptions, budget: float | None
+) -> int | None:
+    """The side of a VAE tile: the largest that fits, None for the whole picture at once."""
+    wanted: Iterable[int | None] = (None, *TILES_GIB)
+    if options.vae_tiling is not None or budget is None:
+        wanted = tuple(TILES_GIB) if options.vae_tiling else (None,)
+    fitting = (
+        tile
+        for tile in wanted
+        if budget is None or expected_vram(rung, weights, picture, tile)["decoding"] + SLACK_GIB <= budget
+    )
+    return next(fitting, tuple(wanted)[-1])
+
+
+def _reasons(
+    plan: MemoryPlan,
+    plans: list[MemoryPlan],
+    hardware: Hardware,
+    options: PlanOptions,
+    budget: float | None,
+    fits: bool,
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Why each choice: key of a sentence and its facts."""
+    asked = {name for name, value in vars(options).items() if value is not None}
+    name = hardware.name if plan.device == hardware.device else plan.device
+    reasons = {
+        "device": ("plan.why_device", {"name": name}),
+        "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
+        "offload": _why_offload(plan, plans, budget, fits),
+        "storage": (f"plan.why_storage_{plan.storage.replace('-', '_')}", {}),
+        "vae_slicing": ("plan.why_vae_slicing", {}),
+        "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
+        "attention_slicing": (f"plan.why_attention_slicing_{'mps' if plan.attention_slicing else 'off'}", {}),
+    }
+    if plan.offload == "idle":
+        reasons["pinned"] = ("plan.why_pinned" if plan.pinned else "plan.why_not_pinned", {})
+    if plan.memory_fraction is not None:
+        reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
+    return {choice: ("plan.why_asked", {}) if choice in asked else reason for choice, reason in reasons.items()}
+
+
+def _why_offload(
+    plan: MemoryPlan, plans: list[MemoryPlan], budget: float | None, fits: bool
+) -> tuple[str, dict[str, Any]]:
+    if budget is None:
+        return "plan.why_no_gpu_no_offload", {}
+    facts = {"vram": round(budget, 1), "needed": round(plan.peak_vram_gib + SLACK_GIB, 1)}
+    if not fits:
+        return "plan.why_least", facts
+    if plan is plans[0]:
+        return f"plan.why_{plan.offload}", facts
+    return f"plan.why_{plan.offload}", facts | {"needed": round(plans[0].peak_vram_gib + SLACK_GIB, 1)}
 
 
 def _check(options: PlanOptions, hardware: Hardware) -> None:
-    for name, allowed in (("device", ("cuda", "mps", "cpu")), ("precision", PRECISIONS), ("offload", OFFLOADS)):
+    words = {
+        "device": ("cuda", "mps", "cpu"),
+        "precision": PRECISIONS,
+        "offload": OFFLOADS,
+        "storage": STORAGES,
+    }
+    for name, allowed in words.items():
         value = getattr(options, name)
         if value is not None and value not in allowed:
             raise user_error("request.unknown_choice", field=name, value=value, allowed=", ".join(allowed))

@@ -13,7 +13,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plan.off": ("no", "off"),
     "plan.why_device": ("es lo que hay: {name}", "this is what there is: {name}"),
     "plan.why_asked": ("así lo pediste", "you asked for it"),
-    "plan.why_float16": (
+    "plan.storage": ("pesos en memoria", "weights in memory"),
+    "plan.pinned": ("RAM fijada", "pinned RAM"),
+    "plan.phase.text": ("texto", "text"),
+    "plan.phase.denoising": ("dibujo", "denoising"),
+    "plan.phase.decoding": ("decodificación", "decoding"),
+    "plan.expected": (
+        "  previsto, en GiB: VRAM {phases} · RAM {ram}",
+        "  expected, in GiB: VRAM {phases} · RAM {ram}",
+    ),
+    "plan.expected_ram": ("  previsto: {ram} GiB de RAM", "  expected: {ram} GiB of RAM"),
+    "plan.why_float16_cuda": (
         "la mitad de memoria, y la GPU calcula más deprisa",
         "half the memory, and the GPU computes faster",
     ),
@@ -21,26 +31,58 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "los procesadores calculan mal y despacio en media precisión",
         "processors are slow in half precision",
     ),
+    "plan.why_bfloat16_cpu": (
+        "en float32 no cabe en la RAM; así ocupa la mitad, más despacio",
+        "in float32 it does not fit the RAM; this takes half, more slowly",
+    ),
     "plan.why_float32_mps": (
-        "en Apple la media precisión da imágenes negras",
-        "half precision gives black pictures on Apple",
+        "en Apple float16 da imágenes negras",
+        "float16 gives black pictures on Apple",
+    ),
+    "plan.why_bfloat16_mps": (
+        "en float32 no cabe en la memoria, y float16 da imágenes negras en Apple",
+        "in float32 it does not fit the memory, and float16 gives black pictures on Apple",
     ),
     "plan.why_no_gpu_no_offload": ("no hay GPU de la que descargar", "there is no GPU to offload from"),
-    "plan.why_resident": (
+    "plan.why_none": (
         "todo cabe en la GPU: {vram} GiB de VRAM, hacen falta {needed}",
         "everything fits the GPU: {vram} GiB of VRAM, {needed} are needed",
     ),
-    "plan.why_no_room_in_ram": (
-        "solo hay {ram} GiB de RAM libre y descargar modelos pediría {needed}: mejor llenar la GPU",
-        "only {ram} GiB of RAM are free and offloading would need {needed}: better to fill the GPU",
+    "plan.why_idle": (
+        "{vram} GiB de VRAM no bastan para todo ({needed}): lo que no dibuja espera en la RAM",
+        "{vram} GiB of VRAM are too few for everything ({needed}): what does not draw waits in RAM",
     ),
-    "plan.why_model_offload": (
-        "{vram} GiB de VRAM no bastan para todo ({needed}): cada modelo entra cuando le toca",
-        "{vram} GiB of VRAM are too few for everything ({needed}): each model comes in when it is its turn",
+    "plan.why_sequential": (
+        "{vram} GiB de VRAM no bastan de otro modo ({needed}): entra capa por capa, muy despacio",
+        "{vram} GiB of VRAM are too few otherwise ({needed}): layer by layer, very slowly",
     ),
-    "plan.why_sequential_offload": (
-        "{vram} GiB de VRAM no bastan ni para el modelo mayor ({needed}): entra capa por capa, despacio",
-        "{vram} GiB of VRAM are too few even for the largest model ({needed}): layer by layer, slowly",
+    "plan.why_least": (
+        "nada cabe en {vram} GiB de VRAM; esto es lo que menos pide ({needed}) y puede fallar",
+        "nothing fits {vram} GiB of VRAM; this asks for the least ({needed}) and may fail",
+    ),
+    "plan.why_storage_full": ("sin redondear", "nothing is rounded"),
+    "plan.why_storage_int8_unet": (
+        "las capas grandes de la UNet se guardan en 8 bits y calculan en 16: cabe, y la imagen apenas cambia",
+        "the UNet's large layers are kept in 8 bits and compute in 16: it fits, and the picture hardly changes",
+    ),
+    "plan.why_storage_int8": (
+        "las capas grandes se guardan en 8 bits y calculan en 16: cabe, y la imagen apenas cambia",
+        "the large layers are kept in 8 bits and compute in 16: it fits, and the picture hardly changes",
+    ),
+    "plan.why_pinned": ("hay RAM de sobra, y así la GPU lee más deprisa", "there is RAM to spare, and the GPU reads faster"),
+    "plan.why_not_pinned": (
+        "con poca RAM, lo que espera puede quedarse en el disco",
+        "with little RAM, what waits may stay on the disk",
+    ),
+    "plan.nothing_below": (
+        "No queda ninguna forma de usar menos memoria. Pide una imagen más pequeña o cierra otros programas.",
+        "There is no way left that uses less memory. Ask for a smaller picture, or close other programs.",
+    ),
+    "plan.no_ram": (
+        "Hay {free} GiB de RAM libre y la forma más económica pide {needed}. Cierra otros programas, reinicia el runtime o "
+        "usa una máquina con más RAM.",
+        "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the runtime, "
+        "or use a machine with more RAM.",
     ),
     "plan.why_vae_slicing": (
         "decodifica las imágenes de una en una; no cuesta nada",
@@ -93,9 +135,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "loading.about": ("{description} · {device} · {precision}", "{description} · {device} · {precision}"),
     "loading.out_of_memory": (
         "La memoria de «{device}» no alcanza para cargar los modelos ({detail}). Cierra otros programas o reinicia el "
-        'runtime; si se repite, carga con offload="model" u offload="sequential".',
+        'runtime; si se repite, carga con offload="sequential".',
         "The memory of “{device}” is too small to load the models ({detail}). Close other programs or restart the "
-        'runtime; if it happens again, load with offload="model" or offload="sequential".',
+        'runtime; if it happens again, load with offload="sequential".',
     ),
     "loading.no_description": (
         "Para {file} faltan las configuraciones y los tokenizadores (carpeta base_config). Descárgalos con "

@@ -1,0 +1,139 @@
+"""Loading at full size: seconds and anonymous RAM, the original's way against ours, from a cold and a warm disk cache.
+
+    python benchmarks/loading.py [--bundle FOLDER] [--output FILE.json]
+
+Without `--bundle` random weights of the published size are written first; a copy in float32 and one of the base model as
+a single file are written beside it (40 GB of disk in all). Linux with an NVIDIA GPU. Each row runs in a process of its
+own and counts from after the imports and the start of CUDA. A cold cache: the kernel is asked to forget the files.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from full_size_bundle import write_full_size_bundle
+from own_process import GIB, anonymous_peak, measured_alone, row, stopwatch, table
+
+LAYOUTS = ("fp16 folder", "single file", "fp32 folder")
+WAYS = ("original", "ours")
+
+
+def original(bundle: Path) -> object:
+    """As the published demo loads: every model on the CPU, then to the GPU; the adapter's pickle read twice."""
+    from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
+
+    half = {"torch_dtype": torch.float16}
+    identitynet = ControlNetModel.from_pretrained(bundle / "ControlNetModel", **half)
+    base = bundle / "base"
+    load = StableDiffusionXLControlNetPipeline.from_pretrained
+    if base.is_file():
+        load = StableDiffusionXLControlNetPipeline.from_single_file
+        half |= {"config": str(bundle / "base_config")}
+    pipeline = load(str(base), controlnet=identitynet, add_watermarker=False, local_files_only=True, **half).to("cuda")
+    adapter = bundle / "ip-adapter.bin"
+    resampler = torch.load(adapter, map_location="cpu", weights_only=True)["image_proj"]
+    layers = torch.load(adapter, map_location="cpu", weights_only=True)["ip_adapter"]
+    held = [tensor.to("cuda") for tensor in (*resampler.values(), *layers.values())]
+    return pipeline, held
+
+
+def ours(bundle: Path) -> object:
+    from instantid.bundle import open_bundle
+    from instantid.loading import load_bundle
+    from instantid.memory_plan import PlanOptions
+
+    options = PlanOptions(offload="none", storage="full", memory_fraction=1.0)
+    return load_bundle(open_bundle(bundle), options=options, write=lambda line: None)
+
+
+def child(way: str, bundle: Path) -> dict:
+    for library in ("diffusers", "transformers", "instantid.loading"):
+        importlib.import_module(library)  # before the clock starts, as in a notebook
+    torch.zeros(1, device="cuda")
+    with anonymous_peak() as ram, stopwatch() as clock:
+        models = {"original": original, "ours": ours}[way](bundle)
+        torch.cuda.synchronize()
+    resident = torch.cuda.memory_allocated() / GIB
+    del models
+    return {"seconds": clock["seconds"], "anonymous_gib": ram["gib"], "resident_gib": resident}
+
+
+def forget(folder: Path) -> None:
+    """Takes the files of `folder` out of the disk cache."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            handle = os.open(file, os.O_RDONLY)
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(handle)
+
+
+def write_layouts(bundle: Path) -> dict[str, Path]:
+    """The bundle itself, the same with a single-file base, and the same in float32."""
+    from single_file import write_single_file
+
+    single, wide = bundle.with_name(f"{bundle.name}-single"), bundle.with_name(f"{bundle.name}-fp32")
+    if not single.exists():
+        for part in ("ControlNetModel", "antelopev2"):
+            shutil.copytree(bundle / part, single / part, copy_function=os.link)
+        os.link(bundle / "ip-adapter.bin", single / "ip-adapter.bin")
+        write_single_file(bundle / "base", single / "base.safetensors")
+        shutil.copytree(bundle / "base", single / "base_config", ignore=shutil.ignore_patterns("*.safetensors"))
+    if not wide.exists():
+        from safetensors.torch import load_file, save_file
+
+        for file in bundle.rglob("*"):
+            copy = wide / file.relative_to(bundle)
+            if file.is_dir():
+                copy.mkdir(parents=True, exist_ok=True)
+            elif file.suffix == ".safetensors":
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                save_file({name: tensor.float() for name, tensor in load_file(file).items()}, copy, {"format": "pt"})
+            else:
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                os.link(file, copy)
+    return dict(zip(LAYOUTS, (bundle, single, wide)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        arguments.child.write_text(json.dumps(child(arguments.way, arguments.bundle)))
+        return
+    bundle = arguments.bundle or write_full_size_bundle(Path(tempfile.gettempdir()) / "instantid-full-size")
+    layouts = write_layouts(bundle)
+    torch.cuda.empty_cache()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
+    table(("layout", "cache", "original s", "ours s", "ratio", "original RAM GiB", "ours RAM GiB", "VRAM GiB"))
+    figures: dict[str, dict] = {}
+    for layout in arguments.layouts:
+        for cache in ("cold", "warm"):
+            of = {}
+            for way in WAYS:
+                if cache == "cold":
+                    forget(layouts[layout])
+                of[way] = measured_alone(__file__, "--way", way, "--bundle", layouts[layout])
+            figures[f"{layout}, {cache}"] = of
+            if errors := {way: found["error"] for way, found in of.items() if "error" in found}:
+                row(layout, cache, errors)
+                continue
+            seconds = [of[way]["seconds"] for way in WAYS]
+            ram = [of[way]["anonymous_gib"] for way in WAYS]
+            row(layout, cache, *seconds, seconds[1] / seconds[0], *ram, of["ours"]["resident_gib"])
+    if arguments.output:
+        arguments.output.write_text(json.dumps({"card": torch.cuda.get_device_name(), "loading": figures}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
