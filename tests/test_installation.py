@@ -1,15 +1,12 @@
 """Installation by difference: the plan from facts alone, and the real pip in a fresh environment with our packages."""
 
 import os
-import shutil
-import subprocess
 import time
 import types
-import venv
 from pathlib import Path
 
-import pip
 import pytest
+from broken_machines import Machine
 from fake_packages import lay_out, write_wheel
 
 from instantid import installation
@@ -208,37 +205,6 @@ def test_pip_failing_is_told_with_its_last_lines(monkeypatch):
     monkeypatch.setattr(installation, "plan_for_this_machine", lambda further: plan)
     with pytest.raises(MachineError, match="No matching distribution found for no-such-package-of-ours"):
         install("en", tell=lambda line: None)
-
-
-class Machine:
-    """A fresh environment whose packages come from a folder of wheels and from nowhere else."""
-
-    def __init__(self, folder: Path):
-        self.wheels = folder / "wheels"
-        self.wheels.mkdir()
-        self.environment = folder / "environment"
-        venv.create(self.environment, symlinks=os.name != "nt")
-        (self.packages,) = self.environment.glob("**/site-packages")
-        shutil.copytree(Path(pip.__file__).parent, self.packages / "pip")  # much quicker than unpacking a fresh one
-        self.python = self.environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-        self.variables = kept | {
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.wheels),
-            "PYTHONPATH": str(ROOT),
-        }
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([self.python, *arguments], env=self.variables, capture_output=True, text=True)
-
-    def install(self, *arguments: str) -> str:
-        ended = self.run("-m", "instantid.installation", "--language", "en", *arguments)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    def versions(self) -> dict[str, str]:
-        return installed_versions([str(self.packages)])
 
 
 @pytest.fixture(scope="module")
