@@ -27,6 +27,11 @@ def speak_plainly(language: str) -> None:
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, where Jupyter has no widgets; we show no bars
 
 
+def tell_source(origin: str, folder: Path, language: str) -> None:
+    """Says where the first cell found the project's code: `origin` is the form field that led there, or "zip"."""
+    print(say("notebook.code_from", language, origin=origin, folder=folder))
+
+
 def pick_photo(path: str, language: str) -> str | Path:
     """The photo that a cell works on: `path`; without one, an upload in Colab, or elsewhere insightface's example."""
     if path.strip():
