@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pip
@@ -121,6 +122,19 @@ def test_the_cuda_of_torch_is_read_without_importing_it(tmp_path):
 def test_a_folder_left_over_is_no_module(tmp_path):
     (tmp_path / "leftover").mkdir()
     assert not can_be_found("leftover", [str(tmp_path)])
+
+
+def test_a_module_that_an_editable_installation_finds_its_own_way_is_there(tmp_path, monkeypatch):
+    source = tmp_path / "editable_of_ours.py"
+    source.write_text("")
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            return spec_from_file_location(name, source) if name == source.stem else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert can_be_found(source.stem)
 
 
 def test_without_a_driver_there_is_no_cuda_whatever_torch_was_built_for(monkeypatch):
