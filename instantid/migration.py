@@ -165,14 +165,16 @@ def _read(path: Path) -> str:
         raise user_error("migration.folder", file=path)
     try:
         megabytes = path.stat().st_size / 10**6
-        if megabytes > MOST_MEGABYTES:
-            raise user_error("migration.too_large", file=path, megabytes=megabytes, most=MOST_MEGABYTES)
-        text = path.read_bytes().decode("utf-8")
-        notebook = json.loads(text.removeprefix(BYTE_ORDER_MARK))
+        content = path.read_bytes() if megabytes <= MOST_MEGABYTES else None
     except FileNotFoundError as error:
         raise user_error("migration.no_file", file=path) from error
     except OSError as error:
         raise machine_error("migration.unreadable", file=path, reason=error.strerror or error) from error
+    if content is None:
+        raise user_error("migration.too_large", file=path, megabytes=megabytes, most=MOST_MEGABYTES)
+    try:
+        text = content.decode("utf-8")
+        notebook = json.loads(text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON
         raise user_error("migration.no_json", file=path) from error
     if not isinstance(notebook, dict) or not isinstance(notebook.get("nbformat"), int):

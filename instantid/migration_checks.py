@@ -18,13 +18,14 @@ from instantid.requirements import canonicalize_name, project_requirements
 CHECK = ("from instantid.compatibility import check_environment", "print(check_environment().text())")
 VERSION = re.compile(r"[=~<>! ]*\d+(\.\d+)+([.+-]?\w+)*")
 FURTHER_PACKAGES = {"torchvision", "torchaudio", "xformers", "numpy"}
+FILLERS = {"append", "extend", "add", "update"}
 COMPARABLE = {"parse", "Version", "LooseVersion", "int", "tuple"}  # what compares as it should, unless by == and !=
 
 # What code that only looks and tells may call.
 LOOKS_AND_TELLS = re.compile(
-    r"all|any|append|bool|dict|display|enumerate|error|exit|extend|find_spec|float|format|get|get_distribution|getattr|"
+    r"add|all|any|append|bool|dict|display|enumerate|error|exit|extend|find_spec|float|format|get|get_distribution|getattr|"
     r"hasattr|import_module|info|int|isinstance|items|join|keys|len|list|LooseVersion|lstrip|map|parse|print|replace|"
-    r"require|rsplit|rstrip|set|sorted|split|startswith|str|strip|sum|tuple|type|values|version|Version|warn|warning|zip|"
+    r"require|rsplit|rstrip|set|sorted|split|startswith|str|strip|sum|tuple|type|update|values|version|Version|warn|warning|zip|"
     r"__import__|\w*(Error|Exception|Exit|Warning|Conflict|NotFound)"
 )
 
@@ -36,6 +37,14 @@ class Surroundings:
     cell: Cell
     versions: frozenset[str]  # names that hold an installed version, anywhere in the notebook
     needed_elsewhere: frozenset[str]  # names that other cells read before they bind them
+
+
+@dataclass(frozen=True)
+class Check:
+    """Statements that may be a check of versions."""
+
+    places: set[int]  # in the body of their cell
+    certain: bool  # they are nothing else, and nothing else needs them
 
 
 def repair_checks(cells: Sequence[Cell]) -> Findings:
@@ -52,10 +61,10 @@ def repair_checks(cells: Sequence[Cell]) -> Findings:
             if place in gone:
                 continue
             check = _whole_check(around, place)
-            if check:
-                gone |= check
+            if check.certain:
+                gone |= check.places
                 first = place if first is None else first
-            elif _insists(cell.body[place]):
+            elif any(_insists(cell.body[part]) for part in check.places):
                 findings.doubt(index, cell.text(cell.body[place]), "migration.check_unclear")
         for place in gone:
             _replace(cell, index, cell.body[place], place == first, findings)
@@ -71,12 +80,12 @@ def _seeds(around: Surroundings) -> Iterator[int]:
             yield place
 
 
-def _whole_check(around: Surroundings, seed: int) -> set[int] | None:
-    """The statements that make up the check around `seed`, or None if they cannot be told from the rest for certain."""
+def _whole_check(around: Surroundings, seed: int) -> Check:
+    """What hangs together with `seed`: what uses its names, and what serves nothing else."""
     cell, body = around.cell, around.cell.body
     check = {seed}
     while True:
-        bound = set().union(*(binds(body[place]) for place in check))
+        bound = set().union(*(binds(body[place]) | _fills(body[place]) for place in check))
         read = set().union(*(reads(body[place]) for place in check))
         rest = [place for place in range(len(body)) if place not in check]
         for place in rest:
@@ -93,7 +102,7 @@ def _whole_check(around: Surroundings, seed: int) -> set[int] | None:
     )
     still_needed = free_reads(body[place] for place in rest) | around.needed_elsewhere
     only_looks = all(_looks_and_tells(cell, body[place], bound) for place in check)
-    return check if compares and only_looks and not bound & still_needed else None
+    return Check(check, certain=compares and only_looks and not bound & still_needed)
 
 
 def _replace(cell: Cell, index: int, statement: ast.stmt, first: bool, findings: Findings) -> None:
@@ -157,6 +166,12 @@ def _has_table(statement: ast.stmt) -> bool:
             if known & {canonicalize_name(str(name)) for name in names}:
                 return True
     return False
+
+
+def _fills(statement: ast.stmt) -> set[str]:
+    """The lists and the like that it adds to."""
+    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return {last_name(f.value) for f in calls if isinstance(f, ast.Attribute) and f.attr in FILLERS} - {None}
 
 
 def _is_helper(statement: ast.stmt) -> bool:

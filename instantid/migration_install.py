@@ -148,8 +148,7 @@ def _verdict(
     if allowed is None and fixed:
         return None, "migration.unknown_pin"
     extras = f"[{','.join(sorted(item.extras))}]" if item.extras else ""
-    marker = f"; {item.marker}" if item.marker else ""
-    text = f"{item.name}{extras}{allowed}{marker}" if fixed else word.text
+    text = f"{item.name}{extras}{allowed}" if fixed else word.text
     quote = command.quote or (written[-1] if command.items else "")
     return f"{quote}{text}{quote}", "migration.range" if fixed else "migration.quoted"
 
@@ -243,7 +242,7 @@ def _in_shell(
         if token["end"]:
             segments.append([])
         elif token["word"]:
-            segments[-1].append(Word(token.start(), token.end(), re.sub(r"[\"']", "", token["word"])))
+            segments[-1].append(Word(token.start(), token.end(), _unquoted(token["word"])))
     segments = [words for words in segments if words]
     for words in segments:
         if place := _place_of_action(words):
@@ -255,6 +254,11 @@ def _in_shell(
             else:
                 replaceable = whole if len(segments) == 1 else None
             yield Command(words[place], arguments, replaceable, quote)
+
+
+def _unquoted(word: str) -> str:
+    quoted = re.fullmatch(r"(['\"])(.*)\1", word)
+    return quoted[2] if quoted else re.sub(r"['\"]", "", word)
 
 
 def _in_list(cell: Cell, node: ast.List | ast.Tuple, whole: tuple[int, int, str] | None) -> Iterator[Command]:

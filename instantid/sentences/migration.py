@@ -89,8 +89,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "this cell is no valid Python: look at it yourself",
     ),
     "migration.unknown_pin": (
-        "InstantID no usa este paquete; quita la versión fija si pip se queja",
-        "InstantID does not use this package; drop the fixed version if pip complains",
+        "requirements.txt no nombra este paquete; quita la versión fija si pip protesta",
+        "requirements.txt does not name this package; drop the fixed version if pip complains",
     ),
     "migration.requirements_file": (
         "el archivo está fuera del cuaderno: quita de él torch y las versiones fijas",
