@@ -19,6 +19,7 @@ CHECK = ("from instantid.compatibility import check_environment", "print(check_e
 VERSION = re.compile(r"[=~<>! ]*\d+(\.\d+)+([.+-]?\w+)*")
 FURTHER_PACKAGES = {"torchvision", "torchaudio", "xformers", "numpy"}
 FILLERS = {"append", "extend", "add", "update"}
+STOPS = {"exit", "_exit", "quit", "kill", "abort"}
 COMPARABLE = {"parse", "Version", "LooseVersion", "int", "tuple"}  # what compares as it should, unless by == and !=
 
 # What code that only looks and tells may call.
@@ -36,6 +37,7 @@ class Surroundings:
 
     cell: Cell
     versions: frozenset[str]  # names that hold an installed version, anywhere in the notebook
+    numbers: frozenset[str]  # names that hold a fixed version
     needed_elsewhere: frozenset[str]  # names that other cells read before they bind them
 
 
@@ -51,10 +53,11 @@ def repair_checks(cells: Sequence[Cell]) -> Findings:
     """The project's check in the place of every one that compares with fixed versions."""
     findings = Findings()
     versions = frozenset(name for cell in cells for name in _version_names(cell))
-    needs = [free_reads(cell.body) for cell in cells]
+    numbers = frozenset(name for cell in cells for name in _number_names(cell))
+    needs = [free_reads(cell.body) | _in_magics(cell) for cell in cells]
     for index, cell in enumerate(cells):
         elsewhere = frozenset().union(*needs[:index], *needs[index + 1 :])
-        around = Surroundings(cell, versions, elsewhere)
+        around = Surroundings(cell, versions, numbers, elsewhere | _in_magics(cell))
         gone: set[int] = set()
         first = None
         for place in _seeds(around):
@@ -75,7 +78,7 @@ def _seeds(around: Surroundings) -> Iterator[int]:
     """The statements that hold a table of versions or compare with a fixed one."""
     for place, statement in enumerate(around.cell.body):
         if not isinstance(statement, ast.Import | ast.ImportFrom) and (
-            _has_table(statement) or _compares(statement, around.versions)
+            _has_table(statement) or _compares(statement, around)
         ):
             yield place
 
@@ -90,15 +93,17 @@ def _whole_check(around: Surroundings, seed: int) -> Check:
         rest = [place for place in range(len(body)) if place not in check]
         for place in rest:
             statement = body[place]
-            others = free_reads(body[other] for other in rest if other != place) | around.needed_elsewhere
-            serves = binds(statement) & read and not binds(statement) & others and _is_helper(statement)
+            serves = binds(statement) & read and _is_helper(statement)
+            if serves:  # nobody else
+                others = free_reads(body[other] for other in rest if other != place) | around.needed_elsewhere
+                serves = not binds(statement) & others
             if serves or (reads(statement) & bound and not isinstance(statement, ast.Import | ast.ImportFrom)):
                 check.add(place)
                 break
         else:
             break
-    compares = any(_compares(body[place], around.versions) for place in check) or (
-        any(isinstance(node, ast.Compare) for place in check for node in ast.walk(body[place]))
+    compares = any(isinstance(node, ast.Compare) for place in check for node in ast.walk(body[place])) or any(
+        _compares(body[place], around) for place in check
     )
     still_needed = free_reads(body[place] for place in rest) | around.needed_elsewhere
     only_looks = all(_looks_and_tells(cell, body[place], bound) for place in check)
@@ -123,6 +128,18 @@ def _version_names(cell: Cell) -> Iterator[str]:
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
+def _number_names(cell: Cell) -> Iterator[str]:
+    """Names that stand for a fixed version, such as `TORCH = "2.0.0"`."""
+    for node in cell.body:
+        if isinstance(node, ast.Assign) and _is_number(node.value):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _in_magics(cell: Cell) -> set[str]:
+    """Every word of the lines that are not Python: `!echo {name}` reads a name."""
+    return {word for magic in cell.magics for word in re.findall(r"\w+", cell.source[magic.command : magic.end])}
+
+
 def _is_version(node: ast.AST, names: frozenset[str]) -> bool:
     """`torch.__version__`, `version("torch")`, `get_distribution("torch").version`, or a name for one of them."""
     if isinstance(node, ast.Call):
@@ -132,13 +149,13 @@ def _is_version(node: ast.AST, names: frozenset[str]) -> bool:
     return last_name(node) == "__version__" or (isinstance(node, ast.Name) and node.id in names)
 
 
-def _compares(statement: ast.AST, versions: frozenset[str]) -> bool:
+def _compares(statement: ast.AST, around: Surroundings) -> bool:
     """Does it compare an installed version with a fixed one, by equality or as text?"""
     for node in ast.walk(statement):
         parts = list(ast.walk(node)) if isinstance(node, ast.Compare | ast.Call) else []
-        if not any(_is_version(part, versions) for part in parts):
+        if not any(_is_version(part, around.versions) for part in parts):
             continue
-        fixed = any(_is_number(part) for part in parts)
+        fixed = any(_is_number(part) or (isinstance(part, ast.Name) and part.id in around.numbers) for part in parts)
         if isinstance(node, ast.Call) and last_name(node.func) == "startswith" and fixed:
             return True
         if isinstance(node, ast.Compare) and fixed:
@@ -154,7 +171,6 @@ def _is_number(node: ast.AST) -> bool:
 
 def _has_table(statement: ast.stmt) -> bool:
     """A dictionary, or a list of pairs, of packages and fixed versions."""
-    known = {canonicalize_name(item.name) for item in project_requirements()} | FURTHER_PACKAGES
     for node in ast.walk(statement):
         pairs = []
         if isinstance(node, ast.Dict):
@@ -162,8 +178,8 @@ def _has_table(statement: ast.stmt) -> bool:
         elif isinstance(node, ast.List | ast.Tuple) and all(isinstance(item, ast.Tuple) for item in node.elts):
             pairs = [tuple(item.elts) for item in node.elts]
         if pairs and all(len(pair) == 2 and _is_number(pair[1]) for pair in pairs):
-            names = [pair[0].value for pair in pairs if isinstance(pair[0], ast.Constant)]
-            if known & {canonicalize_name(str(name)) for name in names}:
+            names = {canonicalize_name(str(pair[0].value)) for pair in pairs if isinstance(pair[0], ast.Constant)}
+            if names & {*FURTHER_PACKAGES, *(canonicalize_name(item.name) for item in project_requirements())}:
                 return True
     return False
 
@@ -199,4 +215,6 @@ def _looks_and_tells(cell: Cell, statement: ast.stmt, own: set[str]) -> bool:
 
 def _insists(statement: ast.stmt) -> bool:
     """It stops the notebook over a version, or lists versions: worth naming when it is left alone."""
-    return _has_table(statement) or any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(statement))
+    calls = {last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)}
+    stops = any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(statement)) or calls & STOPS
+    return bool(stops) or _has_table(statement)

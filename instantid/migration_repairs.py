@@ -30,13 +30,18 @@ def repair_functions(cells: Sequence[Cell]) -> Findings:
         for place, following in itertools.pairwise(defined):
             index, last = statements[place][0], statements[following][0]
             used = _is_used(name, everything[place + 1 : following], everything)
-            perhaps_used = any(name in cell.source for cell in cells[index:last] if cell.tree is None)
+            perhaps_used = any(name in text for cell in cells[index:last] for text in _not_python(cell))
             if used or perhaps_used or not cells[index].lines_of(everything[place]):
                 findings.doubt(index, f"def {name}(…)", "migration.function_used")
                 continue
             note = f"# {name}: {say('migration.function', 'es')} · {say('migration.function', 'en')}"
             findings.edit(index, *cells[index].span(everything[place]), note, "migration.function")
     return findings
+
+
+def _not_python(cell: Cell) -> list[str]:
+    """What a cell runs that is no Python, or cannot be read as such."""
+    return [cell.source[m.start : m.end] for m in cell.magics] if cell.tree else [cell.source]
 
 
 def _is_used(name: str, between: Sequence[ast.stmt], everything: Sequence[ast.stmt]) -> bool:

@@ -38,6 +38,8 @@ WITHOUT_PYTORCH = [
     ("%%capture\n!pip install torch==2.0.0 peft", "%%capture\n!pip install peft"),
     ('os.system("pip install torch==2.0.0 peft")', 'os.system("pip install peft")'),
     ('get_ipython().system("pip install -q torch==2.0 peft")', 'get_ipython().system("pip install -q peft")'),
+    ('install("pip install torch==2.0.0 peft")', 'install("pip install peft")'),
+    ('steps = ["pip install torch==2.0.0", "pip install peft"]', 'steps = ["pip --version", "pip install peft"]'),
     ('ok = os.system("pip install torch==2.0.0")', 'ok = os.system("pip --version")'),
     ('import os; os.system("pip install torch==2.0.0")', 'import os; os.system("pip --version")'),
     (
@@ -150,6 +152,8 @@ def test_of_two_onnxruntimes_one_stays_even_when_two_cells_install_them():
         "!echo pip install torch==2.0.0",
         "# !pip install torch==2.0.0",
         'print("pip install torch==2.0.0")',
+        'raise RuntimeError("pip install torch==2.0.0")',
+        "!pip install -e .",
         'help = """\n!pip install torch==2.0.0 peft\n"""\n%cd x',
         "x = 7 % 3\nx = (7\n% 3)",
     ],
@@ -163,6 +167,7 @@ def test_what_changes_no_version_stays(source):
     [
         ("!pip install controlnet_aux==0.0.7", ("controlnet_aux==0.0.7", "unknown_pin")),
         ("!pip install -q -r requirements.txt", ("-r requirements.txt", "requirements_file")),
+        ("run(['pip', 'install', '-qr', 'needs.txt'])", ("-qr needs.txt", "requirements_file")),
         ('os.system(f"pip install torch=={v}")', ('f"pip install torch=={v}"', "built_command")),
         ("%%writefile requirements.txt\ntorch==2.0.0\npeft", ("torch==2.0.0", "pins_elsewhere")),
         ('NEEDS = """\npeft\ndiffusers==0.24.0\n"""', ("diffusers==0.24.0", "pins_elsewhere")),
