@@ -103,7 +103,7 @@ def migrate(path: str | Path, output: str | Path | None = None, dry_run: bool = 
 
     Returns: what was repaired, what was left alone, and where the repaired notebook is.
 
-    Raises: UserError if `path` is no such notebook or the target exists; MachineError if the disk refuses.
+    Raises: UserError if `path` is no such notebook or the target is there already; MachineError if the disk refuses.
     """
     path = Path(path)
     text = _read(path)
@@ -115,6 +115,8 @@ def migrate(path: str | Path, output: str | Path | None = None, dry_run: bool = 
     if not sources:
         return MigrationReport(path, True, (), left_alone)
     target = path.with_suffix(f".migrated{path.suffix}") if output is None else Path(output)
+    if target.exists() and target.samefile(path):
+        raise user_error("migration.target_is_source", file=target)
     if not dry_run:
         _write(target, with_sources(text, sources))
     return MigrationReport(path, True, changes, left_alone, target, written=not dry_run)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from instantid.migration_cells import Cell, Findings, last_name
-from instantid.migration_names import binds, free_reads, reads
+from instantid.migration_names import binds, free_reads, reads, unseen_reads
 from instantid.requirements import canonicalize_name, project_requirements
 
 CHECK = ("from instantid.compatibility import check_environment", "print(check_environment().text())")
@@ -54,10 +54,10 @@ def repair_checks(cells: Sequence[Cell]) -> Findings:
     findings = Findings()
     versions = frozenset(name for cell in cells for name in _version_names(cell))
     numbers = frozenset(name for cell in cells for name in _number_names(cell))
-    needs = [free_reads(cell.body) | _in_magics(cell) for cell in cells]
+    needs = [free_reads(cell.body) | unseen_reads(cell) for cell in cells]
     for index, cell in enumerate(cells):
         elsewhere = frozenset().union(*needs[:index], *needs[index + 1 :])
-        around = Surroundings(cell, versions, numbers, elsewhere | _in_magics(cell))
+        around = Surroundings(cell, versions, numbers, elsewhere | unseen_reads(cell))
         gone: set[int] = set()
         first = None
         for place in _seeds(around):
@@ -133,11 +133,6 @@ def _number_names(cell: Cell) -> Iterator[str]:
     for node in cell.body:
         if isinstance(node, ast.Assign) and _is_number(node.value):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
-
-
-def _in_magics(cell: Cell) -> set[str]:
-    """Every word of the lines that are not Python: `!echo {name}` reads a name."""
-    return {word for magic in cell.magics for word in re.findall(r"\w+", cell.source[magic.command : magic.end])}
 
 
 def _is_version(node: ast.AST, names: frozenset[str]) -> bool:

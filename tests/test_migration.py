@@ -210,11 +210,13 @@ def test_a_disk_that_refuses_is_said(five, tmp_path):
     assert error.code == "migration.not_written"
 
 
-@pytest.mark.parametrize("name", ["old.ipynb", "there.ipynb"])
-def test_nothing_is_ever_written_over(five, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "key"), [("old.ipynb", "migration.target_is_source"), ("there.ipynb", "migration.target_exists")]
+)
+def test_nothing_is_ever_written_over(five, tmp_path, name, key):
     (tmp_path / "there.ipynb").write_text("mine", "utf-8")
     before = (tmp_path / name).read_bytes()
-    assert refused(UserError, five, tmp_path / name).code == "migration.target_exists"
+    assert refused(UserError, five, tmp_path / name).code == key
     assert (tmp_path / name).read_bytes() == before
 
 

@@ -33,6 +33,11 @@ CHECKS = [
 ]
 
 
+def test_words_of_a_shell_command_are_not_taken_for_names():
+    check = 'for name, version in {"torch": "2.0.0"}.items():\n    assert importlib.metadata.version(name) == version'
+    assert repaired(check, "!python --version")[0] == CHECK
+
+
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_check_of_fixed_versions_becomes_the_projects_own(check):
     source = only(f"import torch\nx = 1\n{check}\nprint(x)")

@@ -167,6 +167,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{file}» ya existe y no se sobrescribe. Bórralo, o da otro nombre con --output.",
         "“{file}” exists already and is not written over. Delete it, or give another name with --output.",
     ),
+    "migration.target_is_source": (
+        "«{file}» es el cuaderno antiguo, y ese no se cambia. Da otro nombre con --output, o no des ninguno.",
+        "“{file}” is the old notebook, which is never changed. Give another name with --output, or none.",
+    ),
     "migration.not_written": (
         "«{file}» no se puede escribir ({reason}). Da otro sitio con --output, o haz sitio en el disco.",
         "“{file}” cannot be written ({reason}). Give another place with --output, or make room on the disk.",
