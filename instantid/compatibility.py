@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
 
+from instantid.cures import DRIVER, GPU, INSTALLER, NEW_ENVIRONMENT, RESTART, Cure, pip, reinstall
 from instantid.messages import LANGUAGES, say
 from instantid.probe import ask_libraries, can_be_found, nvidia_gpu
 from instantid.requirements import (
@@ -20,10 +21,13 @@ from instantid.requirements import (
     OPENCV,
     Requirement,
     fits,
+    half_installed,
     installed_versions,
-    onnxruntime_generation,
+    module_of,
+    needs_of,
     parsed,
     project_requirements,
+    read_requirements,
     suited,
 )
 
@@ -46,28 +50,27 @@ TESTED: dict[str, str] = {
 SHOWN_NAMES = {"torch": "PyTorch"}
 BASIC = ("torch", "diffusers", "transformers", "accelerate", "huggingface-hub")
 
-# Package -> module, where they differ.
-MODULES = (
-    {"huggingface-hub": "huggingface_hub"} | dict.fromkeys(ONNXRUNTIME, "onnxruntime") | dict.fromkeys(OPENCV, "cv2")
-)
-IMPORTED = (
-    "torch",
-    "onnxruntime",
-    "cv2",
-    "insightface",
-)  # compiled: the ones that break although their files are there
+# Compiled: the ones that break although their files are there. torchvision is not needed, but a broken one keeps
+# transformers from being imported.
+IMPORTED = ("torch", "onnxruntime", "cv2", "insightface", "torchvision")
+# What insightface imports first of all: package -> module. Asked only when insightface itself cannot be imported.
+INSIGHTFACE_IMPORTS = {
+    "numpy": "numpy",
+    "protobuf": "google.protobuf.json_format",  # most of protobuf; the package itself is next to empty
+    "onnx": "onnx",
+    "scipy": "scipy.spatial",
+    "scikit-image": "skimage.transform",
+    "requests": "requests",
+    "tqdm": "tqdm",
+}
 
 ENOUGH_RAM_GIB = 10.0  # a free Colab has 12.7 and is enough when components go straight to the GPU
 WHOLE_VRAM_GIB = 11.0  # everything resident at 1024×1024; below that the memory plan offloads
 WEIGHTS_GIB = 10.0  # base model, IdentityNet, adapter and face models in fp16
 
-RESTART = "Runtime → Restart session"
-NEW_RUNTIME = "Runtime → Disconnect and delete runtime"
-CHANGE_RUNTIME = "Runtime → Change runtime type"
-INSTALLER = "python -m instantid.installation"
-
 HARDWARE = "instantid.hardware"  # asked in the same child as the libraries
 
+CUDA = "CUDAExecutionProvider"  # onnxruntime's name for it
 MARKS = {"ok": "✅", "warning": "⚠️", "error": "❌"}
 
 
@@ -87,11 +90,15 @@ class Finding:
     level: str  # "ok", "warning" or "error"
     version: str | None
     sentence: dict[str, str]  # language -> what was found
-    command: str | None = None  # the one command, or menu entry, that mends it
+    cure: Cure | None = None
+
+    def command(self, language: str) -> str | None:
+        """The one command, cell or menu entry that mends it, where this is read."""
+        return self.cure.text(language) if self.cure else None
 
     def text(self, language: str) -> str:
         """The line for a person, and the cure on an indented line of its own."""
-        cure = f"\n   → {self.command}" if self.command else ""
+        cure = f"\n   → {self.command(language)}" if self.cure else ""
         return f"{MARKS[self.level]} {self.sentence[language]}{cure}"
 
 
@@ -113,7 +120,16 @@ class CheckReport:
     @property
     def data(self) -> dict[str, Any]:
         """Everything, ready for JSON; sentences in the report's language."""
-        findings = [vars(finding) | {"sentence": finding.sentence[self.language]} for finding in self.findings]
+        findings = [
+            {
+                "subject": finding.subject,
+                "level": finding.level,
+                "version": finding.version,
+                "sentence": finding.sentence[self.language],
+                "command": finding.command(self.language),
+            }
+            for finding in self.findings
+        ]
         return {"ok": self.ok, "versions": self.versions, "gpu": self.gpu, "findings": findings}
 
     def text(self, language: str | None = None) -> str:
@@ -143,8 +159,9 @@ def check_environment(
     """
     installed = installed_versions(search_path)
     requirements = project_requirements()
-    modules = {name: module_of(name) for name in installed}
-    present = [m for m in IMPORTED if m in modules.values() and can_be_found(m, search_path)]
+    lost = half_installed(installed, search_path)
+    modules = {module_of(name) for name in installed}
+    present = [module for module in IMPORTED if module in modules and can_be_found(module, search_path)]
     ask_machine = hardware is None and search_path is None and present
     asked = [*present, HARDWARE] if ask_machine else present
     answers = ask_libraries(asked, search_path) if asked else {}
@@ -157,13 +174,19 @@ def check_environment(
     findings = [_python_finding()]
     for requirement in requirements:
         item = suited(requirement, installed, cuda)
-        lost = item.name in installed and not can_be_found(modules[item.name], search_path)
-        answer = {"lost": True} if lost else answers.get(module_of(item.name), {})
-        findings.append(_package_finding(requirement, item, installed, cuda, answer))
+        answer = {"lost": True} if item.name in lost else answers.get(module_of(item.name), {})
+        if item.name == "insightface" and "error" in answer and fits(item, installed):
+            findings.append(_insightface_finding(installed, answers, search_path))
+        else:
+            findings.append(_package_finding(requirement, item, installed, cuda, answer))
     if works:
         findings.append(_cuda_finding(torch, card))
-    rivals = [name for name in ONNXRUNTIME if name in installed]
-    if len(rivals) > 1:
+    if works and (trouble := _trouble(answers.get("torchvision", {}))):
+        facts = {"version": installed["torchvision"], "error": trouble}
+        findings.append(
+            _finding("torchvision", "error", "check.torchvision", pip("uninstall --yes torchvision"), **facts)
+        )
+    if len(rivals := _onnxruntimes(installed)) > 1:
         facts = {"names": ", ".join(rivals)}
         findings.append(_finding("onnxruntime", "warning", "check.two_onnxruntimes", INSTALLER, **facts))
     return CheckReport(
@@ -175,20 +198,15 @@ def check_environment(
     )
 
 
-def module_of(package: str) -> str:
-    """The module that a package puts on disk."""
-    return MODULES.get(package, package)
-
-
-def _finding(subject: str, level: str, key: str, command: str | None = None, /, **facts: object) -> Finding:
+def _finding(subject: str, level: str, key: str, cure: Cure | None = None, /, **facts: object) -> Finding:
     sentence = {language: say(key, language, **facts) for language in LANGUAGES}
-    return Finding(subject, level, facts.get("version"), sentence, command)
+    return Finding(subject, level, facts.get("version"), sentence, cure)
 
 
 def _python_finding() -> Finding:
     version, needed = platform.python_version(), ".".join(map(str, OLDEST_PYTHON))
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return _finding("python", "error", "check.python_old", NEW_RUNTIME, version=version, needed=needed)
+        return _finding("python", "error", "check.python_old", NEW_ENVIRONMENT, version=version, needed=needed)
     return _finding("python", "ok", "check.fits", name="Python", version=version)
 
 
@@ -198,20 +216,20 @@ def _package_finding(
     """One package: `asked` by the project, `item` as that reads here, `answer` what its import ended with."""
     name, version = item.name, installed.get(item.name)
     shown = {"name": SHOWN_NAMES.get(name, name), "version": version, "needed": str(item)}
-    there = [other for other in ONNXRUNTIME if other in installed]
+    there = _onnxruntimes(installed)
     if name == "onnxruntime-gpu" and version is None and there:
         plain = shown | {"name": there[0], "version": installed[there[0]]}
         return _finding(there[0], "warning", "check.onnxruntime_cpu", INSTALLER, **plain)
     if version is None:
-        return _finding(name, "error", "check.missing", _cure(item, installed, cuda), **shown)
-    if name == "torch" and (trouble := _trouble(answer)):
-        return _finding(name, "error", "check.torch_broken", NEW_RUNTIME, **shown, error=trouble)
-    if broken := _broken_finding(name, version, answer, shown):
-        return broken
+        return _finding(name, "error", "check.missing", INSTALLER, **shown)
     if not fits(item, installed):
         return _unfit_finding(asked, item, installed, cuda, shown)
-    if name == "onnxruntime-gpu" and cuda and "CUDAExecutionProvider" not in answer.get("providers", ()):
-        return _finding(name, "warning", "check.onnxruntime_cpu", RESTART, **shown)
+    if name == "torch" and (trouble := _trouble(answer)):
+        return _finding(name, "error", "check.torch_broken", NEW_ENVIRONMENT, **shown, error=trouble)
+    if broken := _broken_finding(name, version, answer, shown, alone=len(there) < 2):
+        return broken
+    if name == "onnxruntime-gpu" and cuda and CUDA not in answer.get("providers", ()):
+        return _finding(name, "warning", "check.onnxruntime_cpu", _cuda_cure(item, installed, answer), **shown)
     number, tested = parsed(version), parsed(TESTED.get(name, version))
     if number.release[: len(tested.release)] > tested.release:
         return _finding(name, "ok", "check.newer", **shown, tested=tested)
@@ -222,21 +240,28 @@ def _unfit_finding(
     asked: Requirement, item: Requirement, installed: Mapping[str, str], cuda: str | None, shown: Mapping[str, Any]
 ) -> Finding:
     """A package out of its range. Where only this machine narrowed the range, the sentence says what narrowed it."""
-    name, cure = item.name, _cure(item, installed, cuda)
+    name = item.name
     in_general = fits(Requirement(f"{name}{asked.specifier}"), installed)
     if name == "torch":
-        return _finding(name, "error", "check.torch_old", NEW_RUNTIME, **shown)
+        return _finding(name, "error", "check.torch_old", NEW_ENVIRONMENT, **shown)
     if in_general and name == "onnxruntime-gpu":
-        return _finding(name, "warning", "check.onnxruntime_generation", cure, **shown, cuda=cuda)
+        return _finding(name, "warning", "check.onnxruntime_generation", INSTALLER, **shown, cuda=cuda)
     if in_general and name == "insightface":
-        return _finding(name, "error", "check.insightface_numpy", cure, **shown, numpy=installed["numpy"])
-    return _finding(name, "error", "check.out_of_range", cure, **shown)
+        return _finding(name, "error", "check.insightface_numpy", INSTALLER, **shown, numpy=installed["numpy"])
+    return _finding(name, "error", "check.out_of_range", INSTALLER, **shown)
 
 
-def _cure(item: Requirement, installed: Mapping[str, str], cuda: str | None) -> str:
-    """pip can put insightface right, unless its plain onnxruntime would come along and overwrite the one for CUDA."""
-    gpu_flavour = onnxruntime_generation(cuda) or "onnxruntime-gpu" in installed
-    return INSTALLER if item.name == "insightface" and gpu_flavour else f'pip install "{item}"'
+def _onnxruntimes(installed: Mapping[str, str]) -> list[str]:
+    return [name for name in ONNXRUNTIME if name in installed]
+
+
+def _cuda_cure(item: Requirement, installed: Mapping[str, str], answer: Mapping[str, Any]) -> Cure:
+    """For an onnxruntime-gpu that runs on the CPU: another flavour overwrote it, or it finds no CUDA libraries."""
+    if len(_onnxruntimes(installed)) > 1:
+        return INSTALLER
+    if CUDA not in answer.get("offered", ()):
+        return reinstall(item.name, installed[item.name])
+    return pip(f'install "{item.name}[cuda,cudnn]{item.specifier}"')
 
 
 def _trouble(answer: Mapping[str, Any]) -> str | None:
@@ -248,11 +273,13 @@ def _trouble(answer: Mapping[str, Any]) -> str | None:
     return "ModuleNotFoundError" if "lost" in answer else answer.get("error")
 
 
-def _broken_finding(name: str, version: str, answer: Mapping[str, Any], shown: Mapping[str, Any]) -> Finding | None:
-    """A package that is there and does not work, or None."""
-    again = f'pip install --force-reinstall --no-deps "{name}=={version}"'
+def _broken_finding(
+    name: str, version: str, answer: Mapping[str, Any], shown: Mapping[str, Any], alone: bool
+) -> Finding | None:
+    """A package that is there and does not work, or None; `alone`: no other flavour may have overwritten it."""
+    again = reinstall(name, version) if alone or name not in ONNXRUNTIME else INSTALLER
     if "lost" in answer:
-        return _finding(name, "error", "check.no_files", again, **shown)
+        return _finding(name, "error", "check.no_files", INSTALLER, **shown)
     if "died" in answer:
         return _finding(name, "error", "check.import_died", again, **shown, code=answer["died"])
     if "hung" in answer:
@@ -260,11 +287,40 @@ def _broken_finding(name: str, version: str, answer: Mapping[str, Any], shown: M
     if "error" not in answer:
         return None
     if name in OPENCV and ".so" in answer["error"]:
-        headless = "pip install --force-reinstall --no-deps opencv-python-headless"
+        # The flavours share their versions up to the last number; numpy and whatever uses both stay as they are.
+        flavour = f"{name.removesuffix('-headless')}-headless~={parsed(version).base_version.rpartition('.')[0]}"
+        headless = pip(f'install --ignore-installed --no-deps "{flavour}"')
         return _finding(name, "error", "check.opencv_screen", headless, **shown, error=answer["error"])
-    if name == "insightface":  # its own files are seldom at fault: what it needs is missing or does not fit it
-        again = INSTALLER
     return _finding(name, "error", "check.import_fails", again, **shown, error=answer["error"])
+
+
+def _insightface_finding(
+    installed: Mapping[str, str], answers: Mapping[str, Mapping[str, Any]], search_path: Sequence[str] | None
+) -> Finding:
+    """Its own files are seldom at fault: what it needs is missing, damaged or does not fit."""
+    version, error = installed["insightface"], answers["insightface"]["error"]
+    facts = {"name": "insightface", "version": version, "error": error}
+    for module, flavours in (("cv2", OPENCV), ("onnxruntime", ONNXRUNTIME)):
+        if _trouble(answers.get(module, {"lost": True})):  # that has a finding of its own, with its cure
+            culprit = next((name for name in flavours if name in installed), flavours[0])
+            return _finding("insightface", "error", "check.import_need", **facts, culprit=culprit)
+    if _unmet("insightface", installed, search_path):
+        return _finding("insightface", "error", "check.import_fails", INSTALLER, **facts)
+    there = {name: module for name, module in INSIGHTFACE_IMPORTS.items() if name in installed}
+    asked = ask_libraries(list(there.values()), search_path)
+    culprit = next((name for name, module in there.items() if _trouble(asked.get(module, {}))), None)
+    if culprit is None:
+        return _finding("insightface", "error", "check.import_fails", reinstall("insightface", version), **facts)
+    unmet = " ".join(f'"{need}"' for need in _unmet(culprit, installed, search_path))
+    cure = pip(f"install {unmet}") if unmet else reinstall(culprit, installed[culprit])
+    return _finding("insightface", "error", "check.import_need", cure, **facts, culprit=culprit)
+
+
+def _unmet(name: str, installed: Mapping[str, str], search_path: Sequence[str] | None) -> list[str]:
+    """What an installed package asks for and does not find, flavours aside."""
+    needs = read_requirements("\n".join(needs_of([name], search_path).get(name, ())))
+    unmet = [need for need in needs if need.name not in ONNXRUNTIME + OPENCV and not fits(need, installed)]
+    return [f"{need.name}{need.specifier}" for need in unmet]
 
 
 def _cuda_finding(torch: Mapping[str, Any], card: str | None) -> Finding:
@@ -273,10 +329,10 @@ def _cuda_finding(torch: Mapping[str, Any], card: str | None) -> Finding:
         what = f"CUDA {torch['cuda']}" if torch["cuda"] else torch["gpu"]
         return _finding("cuda", "ok", "check.cuda", what=what, version=torch["cuda"])
     if card is None:
-        return _finding("cuda", "warning", "check.cuda.no_card", CHANGE_RUNTIME)
+        return _finding("cuda", "warning", "check.cuda.no_card", GPU)
     if torch["cuda"] is None:
-        return _finding("cuda", "error", "check.cuda.cpu_torch", NEW_RUNTIME, card=card)
-    return _finding("cuda", "error", "check.cuda.driver", RESTART, card=card, version=torch["cuda"])
+        return _finding("cuda", "error", "check.cuda.cpu_torch", NEW_ENVIRONMENT, card=card)
+    return _finding("cuda", "error", "check.cuda.driver", DRIVER, card=card, version=torch["cuda"])
 
 
 def _gpu_words(torch: Mapping[str, Any]) -> str | None:

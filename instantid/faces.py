@@ -7,7 +7,6 @@ forget different ways of setting it once.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import warnings
@@ -20,6 +19,7 @@ from PIL import Image
 
 from instantid.images import clamped_box
 from instantid.messages import user_error
+from instantid.probe import load_cuda_libraries
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class FaceAnalyser:
             raise user_error("faces.pack_unusable", folder=face_pack, reason=FileNotFoundError.__name__)
         asked = PROVIDERS[device]
         if device == "cuda":
-            _load_cuda_libraries()
+            load_cuda_libraries()
         try:
             with contextlib.redirect_stdout(io.StringIO()) as said:  # insightface prints each model it finds
                 import onnxruntime
@@ -174,12 +174,3 @@ def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _bgr(photo: Image.Image) -> np.ndarray:
     """insightface follows OpenCV's order of colours."""
     return np.ascontiguousarray(np.asarray(photo)[:, :, ::-1])
-
-
-def _load_cuda_libraries() -> None:
-    """onnxruntime finds CUDA only when its libraries are loaded already, as importing torch does."""
-    import onnxruntime
-
-    importlib.import_module("torch")
-    if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ctypes.util import find_library
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
@@ -28,6 +28,7 @@ from instantid.requirements import (
     Requirement,
     canonicalize_name,
     fits,
+    half_installed,
     installed_versions,
     needs_of,
     parsed,
@@ -50,6 +51,7 @@ class InstallationPlan:
     """What pip has to do; empty when everything fits."""
 
     remove: tuple[str, ...] = ()  # packages whose files overwrite those of another
+    again: tuple[str, ...] = ()  # half installed: once more over what is there, in the same version if that is known
     bare: tuple[str, ...] = ()  # installed without their own requirements, because something stands in for one of them
     packages: tuple[str, ...] = ()  # installed together, in one call
     constraints: tuple[str, ...] = ()  # `name==version` of everything that stays, and what that accepts beside it
@@ -57,11 +59,11 @@ class InstallationPlan:
 
     @property
     def empty(self) -> bool:
-        return not (self.remove or self.bare or self.packages)
+        return not (self.remove or self.again or self.bare or self.packages)
 
     def text(self, language: str) -> str:
         """What would be done, one line per step."""
-        steps = (("remove", self.remove), ("bare", self.bare), ("packages", self.packages))
+        steps = (("remove", self.remove), ("again", self.again), ("bare", self.bare), ("packages", self.packages))
         lines = [say(f"install.{step}", language, packages=", ".join(names)) for step, names in steps if names]
         if self.old_torch:
             lines.append(say("install.old_torch", language, version=self.old_torch))
@@ -74,6 +76,7 @@ def installation_plan(
     cuda: str | None = None,
     needs: Mapping[str, Sequence[str]] | None = None,
     opencv: str = "opencv-python",
+    lost: Collection[str] = (),
 ) -> InstallationPlan:
     """What is missing on a machine, from facts alone.
 
@@ -83,13 +86,16 @@ def installation_plan(
         cuda: CUDA version of PyTorch, "12.8"; None without CUDA.
         needs: canonical name -> requirement lines of installed packages (`requirements.needs_of`).
         opencv: the flavour to take where there is none.
+        lost: canonical names of what is half installed (`requirements.half_installed`).
     """
     needs, requirements = needs or {}, list(requirements)
     wanted = [suited(item, installed, cuda, opencv) for item in requirements]
     remove = tuple(rival for item in wanted if item.name in ONNXRUNTIME for rival in rivals(installed, item.name))
     kept = {name: version for name, version in installed.items() if name not in remove}
     wanted = [suited(item, kept, cuda, opencv) for item in requirements]
-    missing = [item for item in wanted if not fits(item, kept)]
+    halves = set(lost) - {"torch"}
+    again = [item for item in wanted if item.name in halves and (item.name not in kept or fits(item, kept))]
+    missing = [item for item in wanted if not fits(item, kept) and item not in again]
     old_torch = next((kept["torch"] for item in missing if item.name == "torch" and "torch" in kept), None)
     missing = [item for item in missing if item.name != "torch" or not old_torch]
     names = {item.name for item in wanted}
@@ -106,6 +112,7 @@ def installation_plan(
     held = [f"{name}=={kept[name]}" for name in sorted(set(kept) - free) if parsed(kept[name])]
     return InstallationPlan(
         remove=remove,
+        again=tuple(f"{item.name}=={kept[item.name]}" if item.name in kept else str(item) for item in again),
         bare=tuple(map(str, bare)),
         packages=tuple(dict.fromkeys(map(str, missing))),
         constraints=tuple(held + _accepted_beside(staying, replaced, needs)) if missing else (),
@@ -140,6 +147,7 @@ def plan_for_this_machine(further: Iterable[Requirement] = ()) -> InstallationPl
         cuda=machine_cuda(),
         needs=needs_of(canonicalize_name(item.name) for item in requirements),
         opencv=_fresh_opencv() if not set(OPENCV) & set(installed) else "opencv-python",
+        lost=half_installed(installed),
     )
 
 
@@ -161,7 +169,8 @@ class InstallationReport:
         """The report, one line per fact."""
         if self.plan.empty or not self.changed:
             return self.plan.text(language)
-        asked = {canonicalize_name(Requirement(line).name) for line in self.plan.bare + self.plan.packages}
+        lines = self.plan.again + self.plan.bare + self.plan.packages
+        asked = {canonicalize_name(Requirement(line).name) for line in lines}
         named = [f"{name} {version}" for name, version in sorted(self.changed.items()) if name in asked]
         others = len(self.changed) - len(named)  # what those brought along
         packages = ", ".join(named) + (f" (+{others})" if others else "")
@@ -206,6 +215,8 @@ def install(
     if plan.remove:
         _pip(["uninstall", "--yes"], plan.remove, tell)
     rest = plan
+    if plan.again:  # not uninstalled first: pip refuses that where its list of files is gone too
+        _pip(["install", "--no-deps", "--ignore-installed"], plan.again, tell)
     if plan.bare:
         _pip(["install", "--no-deps"], plan.bare, tell)
         rest = plan_for_this_machine(further)  # now the requirements of what came bare can be read
@@ -216,7 +227,9 @@ def install(
             files = [argument for file in (held, *constraint_files) for argument in ("--constraint", str(file))]
             _pip(["install", *files], rest.packages, tell)
     importlib.invalidate_caches()  # so that this process can import the new packages without a restart
-    changed = {name: version for name, version in installed_versions().items() if before.get(name) != version}
+    again = {canonicalize_name(Requirement(line).name) for line in plan.again}
+    now = installed_versions()
+    changed = {name: version for name, version in now.items() if before.get(name) != version or name in again}
     restart = imported_among(set(changed) - BUILD_TOOLS, sys.modules if modules is None else modules)
     report = InstallationReport(plan, changed, restart)
     tell(report.text(language))

@@ -103,7 +103,7 @@ def migrate(path: str | Path, output: str | Path | None = None, dry_run: bool = 
 
     Returns: what was repaired, what was left alone, and where the repaired notebook is.
 
-    Raises: UserError if `path` is no such notebook or the target exists; MachineError if the disk refuses.
+    Raises: UserError if `path` is no such notebook or the target is there already; MachineError if the disk refuses.
     """
     path = Path(path)
     text = _read(path)
@@ -115,6 +115,8 @@ def migrate(path: str | Path, output: str | Path | None = None, dry_run: bool = 
     if not sources:
         return MigrationReport(path, True, (), left_alone)
     target = path.with_suffix(f".migrated{path.suffix}") if output is None else Path(output)
+    if target.exists() and target.samefile(path):
+        raise user_error("migration.target_is_source", file=target)
     if not dry_run:
         _write(target, with_sources(text, sources))
     return MigrationReport(path, True, changes, left_alone, target, written=not dry_run)
@@ -165,14 +167,16 @@ def _read(path: Path) -> str:
         raise user_error("migration.folder", file=path)
     try:
         megabytes = path.stat().st_size / 10**6
-        if megabytes > MOST_MEGABYTES:
-            raise user_error("migration.too_large", file=path, megabytes=megabytes, most=MOST_MEGABYTES)
-        text = path.read_bytes().decode("utf-8")
-        notebook = json.loads(text.removeprefix(BYTE_ORDER_MARK))
+        content = path.read_bytes() if megabytes <= MOST_MEGABYTES else None
     except FileNotFoundError as error:
         raise user_error("migration.no_file", file=path) from error
     except OSError as error:
         raise machine_error("migration.unreadable", file=path, reason=error.strerror or error) from error
+    if content is None:
+        raise user_error("migration.too_large", file=path, megabytes=megabytes, most=MOST_MEGABYTES)
+    try:
+        text = content.decode("utf-8")
+        notebook = json.loads(text.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON
         raise user_error("migration.no_json", file=path) from error
     if not isinstance(notebook, dict) or not isinstance(notebook.get("nbformat"), int):

@@ -103,10 +103,8 @@ class Cell:
             return None, (Magic(body, body, len(self.source), False, "", shell=True),)
         if self.language is None:
             return None, ()
-        if tree := _parse(self.source):
-            return tree, ()
-        tree = _parse(MAGIC.sub(_masked, self.source))
-        return tree, tuple(self._magics(tree)) if tree else ()
+        tree, masked = _parse_around_magics(self.source)
+        return tree, tuple(self._magics(tree, masked)) if tree else ()
 
     @property
     def tree(self) -> ast.Module | None:
@@ -147,6 +145,8 @@ class Cell:
         source = self.source
         for edit in sorted(edits, key=lambda edit: (edit.start, edit.end), reverse=True):
             source = source[: edit.start] + edit.text + source[edit.end :]
+        if not self.source.endswith("\n"):
+            source = source.rstrip("\r\n")
         return Cell(self.number, source)
 
     @cached_property
@@ -158,16 +158,15 @@ class Cell:
         start = self._line_starts[line - 1]
         return start + len(self.source[start:].split("\n", 1)[0].encode()[:column].decode())
 
-    def _magics(self, tree: ast.Module) -> Iterator[Magic]:
+    def _magics(self, tree: ast.Module, masked: Iterable[re.Match]) -> Iterator[Magic]:
         within_strings = {
             line
             for node in ast.walk(tree)
             if isinstance(node, ast.Constant | ast.JoinedStr)
             for line in range(node.lineno + 1, node.end_lineno + 1)
         }
-        for found in MAGIC.finditer(self.source):
-            line = 1 + self.source.count("\n", 0, found.start())
-            if found["mark"] and line not in within_strings:
+        for found in masked:
+            if found["mark"] and _lines(found)[0] not in within_strings:
                 start = found.end("indent")
                 whole = not found["target"]
                 yield Magic(start, found.end("mark"), found.end(), whole, found["indent"])
@@ -211,16 +210,38 @@ def dotted_name(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _masked(found: re.Match) -> str:
+def _parse_around_magics(source: str) -> tuple[ast.Module | None, list[re.Match]]:
+    """The Python of a cell, and the lines in it that are IPython's: those that Python stumbles over."""
+    masked: dict[int, re.Match] = {}
+    while True:
+        text = MAGIC.sub(lambda found: _stand_in(found) if found.start() in masked else found[0], source)
+        tree, line = _parse(text)
+        left = [found for found in MAGIC.finditer(source) if found.start() not in masked]
+        if tree or not left:
+            return tree, list(masked.values())
+        culprit = next((found for found in left if line in _lines(found)), left[0])
+        masked[culprit.start()] = culprit
+
+
+def _lines(found: re.Match) -> range:
+    """The numbers of the lines that a magic takes up."""
+    first = 1 + found.string.count("\n", 0, found.start())
+    return range(first, first + 1 + found[0].count("\n"))
+
+
+def _stand_in(found: re.Match) -> str:
     """A line of Python in the place of one that is none, as many lines long."""
-    stand_in = f"{found['target']}None" if found["target"] else "pass"
-    return found["indent"] + stand_in + "\n" * found[0].count("\n")
+    statement = f"{found['target']}None" if found["target"] else "pass"
+    return found["indent"] + statement + "\n" * found[0].count("\n")
 
 
-def _parse(source: str) -> ast.Module | None:
+def _parse(source: str) -> tuple[ast.Module | None, int | None]:
+    """The tree, or else the line that is no Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes and the like are the person's own
         try:
-            return compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+            return compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), None
+        except SyntaxError as error:
+            return None, error.lineno
+        except (ValueError, RecursionError, MemoryError):
+            return None, None

@@ -12,19 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from instantid.migration_cells import Cell, Findings, last_name
-from instantid.migration_names import binds, free_reads, reads
+from instantid.migration_names import binds, free_reads, reads, unseen_reads
 from instantid.requirements import canonicalize_name, project_requirements
 
 CHECK = ("from instantid.compatibility import check_environment", "print(check_environment().text())")
 VERSION = re.compile(r"[=~<>! ]*\d+(\.\d+)+([.+-]?\w+)*")
 FURTHER_PACKAGES = {"torchvision", "torchaudio", "xformers", "numpy"}
+FILLERS = {"append", "extend", "add", "update"}
+STOPS = {"exit", "_exit", "quit", "kill", "abort"}
 COMPARABLE = {"parse", "Version", "LooseVersion", "int", "tuple"}  # what compares as it should, unless by == and !=
 
 # What code that only looks and tells may call.
 LOOKS_AND_TELLS = re.compile(
-    r"all|any|append|bool|dict|display|enumerate|error|exit|extend|find_spec|float|format|get|get_distribution|getattr|"
+    r"add|all|any|append|bool|dict|display|enumerate|error|exit|extend|find_spec|float|format|get|get_distribution|getattr|"
     r"hasattr|import_module|info|int|isinstance|items|join|keys|len|list|LooseVersion|lstrip|map|parse|print|replace|"
-    r"require|rsplit|rstrip|set|sorted|split|startswith|str|strip|sum|tuple|type|values|version|Version|warn|warning|zip|"
+    r"require|rsplit|rstrip|set|sorted|split|startswith|str|strip|sum|tuple|type|update|values|version|Version|warn|warning|zip|"
     r"__import__|\w*(Error|Exception|Exit|Warning|Conflict|NotFound)"
 )
 
@@ -35,27 +37,37 @@ class Surroundings:
 
     cell: Cell
     versions: frozenset[str]  # names that hold an installed version, anywhere in the notebook
+    numbers: frozenset[str]  # names that hold a fixed version
     needed_elsewhere: frozenset[str]  # names that other cells read before they bind them
+
+
+@dataclass(frozen=True)
+class Check:
+    """Statements that may be a check of versions."""
+
+    places: set[int]  # in the body of their cell
+    certain: bool  # they are nothing else, and nothing else needs them
 
 
 def repair_checks(cells: Sequence[Cell]) -> Findings:
     """The project's check in the place of every one that compares with fixed versions."""
     findings = Findings()
     versions = frozenset(name for cell in cells for name in _version_names(cell))
-    needs = [free_reads(cell.body) for cell in cells]
+    numbers = frozenset(name for cell in cells for name in _number_names(cell))
+    needs = [free_reads(cell.body) | unseen_reads(cell) for cell in cells]
     for index, cell in enumerate(cells):
         elsewhere = frozenset().union(*needs[:index], *needs[index + 1 :])
-        around = Surroundings(cell, versions, elsewhere)
+        around = Surroundings(cell, versions, numbers, elsewhere | unseen_reads(cell))
         gone: set[int] = set()
         first = None
         for place in _seeds(around):
             if place in gone:
                 continue
             check = _whole_check(around, place)
-            if check:
-                gone |= check
+            if check.certain:
+                gone |= check.places
                 first = place if first is None else first
-            elif _insists(cell.body[place]):
+            elif any(_insists(cell.body[part]) for part in check.places):
                 findings.doubt(index, cell.text(cell.body[place]), "migration.check_unclear")
         for place in gone:
             _replace(cell, index, cell.body[place], place == first, findings)
@@ -66,34 +78,36 @@ def _seeds(around: Surroundings) -> Iterator[int]:
     """The statements that hold a table of versions or compare with a fixed one."""
     for place, statement in enumerate(around.cell.body):
         if not isinstance(statement, ast.Import | ast.ImportFrom) and (
-            _has_table(statement) or _compares(statement, around.versions)
+            _has_table(statement) or _compares(statement, around)
         ):
             yield place
 
 
-def _whole_check(around: Surroundings, seed: int) -> set[int] | None:
-    """The statements that make up the check around `seed`, or None if they cannot be told from the rest for certain."""
+def _whole_check(around: Surroundings, seed: int) -> Check:
+    """What hangs together with `seed`: what uses its names, and what serves nothing else."""
     cell, body = around.cell, around.cell.body
     check = {seed}
     while True:
-        bound = set().union(*(binds(body[place]) for place in check))
+        bound = set().union(*(binds(body[place]) | _fills(body[place]) for place in check))
         read = set().union(*(reads(body[place]) for place in check))
         rest = [place for place in range(len(body)) if place not in check]
         for place in rest:
             statement = body[place]
-            others = free_reads(body[other] for other in rest if other != place) | around.needed_elsewhere
-            serves = binds(statement) & read and not binds(statement) & others and _is_helper(statement)
+            serves = binds(statement) & read and _is_helper(statement)
+            if serves:  # nobody else
+                others = free_reads(body[other] for other in rest if other != place) | around.needed_elsewhere
+                serves = not binds(statement) & others
             if serves or (reads(statement) & bound and not isinstance(statement, ast.Import | ast.ImportFrom)):
                 check.add(place)
                 break
         else:
             break
-    compares = any(_compares(body[place], around.versions) for place in check) or (
-        any(isinstance(node, ast.Compare) for place in check for node in ast.walk(body[place]))
+    compares = any(isinstance(node, ast.Compare) for place in check for node in ast.walk(body[place])) or any(
+        _compares(body[place], around) for place in check
     )
     still_needed = free_reads(body[place] for place in rest) | around.needed_elsewhere
     only_looks = all(_looks_and_tells(cell, body[place], bound) for place in check)
-    return check if compares and only_looks and not bound & still_needed else None
+    return Check(check, certain=compares and only_looks and not bound & still_needed)
 
 
 def _replace(cell: Cell, index: int, statement: ast.stmt, first: bool, findings: Findings) -> None:
@@ -114,6 +128,13 @@ def _version_names(cell: Cell) -> Iterator[str]:
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
+def _number_names(cell: Cell) -> Iterator[str]:
+    """Names that stand for a fixed version, such as `TORCH = "2.0.0"`."""
+    for node in cell.body:
+        if isinstance(node, ast.Assign) and _is_number(node.value):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
 def _is_version(node: ast.AST, names: frozenset[str]) -> bool:
     """`torch.__version__`, `version("torch")`, `get_distribution("torch").version`, or a name for one of them."""
     if isinstance(node, ast.Call):
@@ -123,13 +144,13 @@ def _is_version(node: ast.AST, names: frozenset[str]) -> bool:
     return last_name(node) == "__version__" or (isinstance(node, ast.Name) and node.id in names)
 
 
-def _compares(statement: ast.AST, versions: frozenset[str]) -> bool:
+def _compares(statement: ast.AST, around: Surroundings) -> bool:
     """Does it compare an installed version with a fixed one, by equality or as text?"""
     for node in ast.walk(statement):
         parts = list(ast.walk(node)) if isinstance(node, ast.Compare | ast.Call) else []
-        if not any(_is_version(part, versions) for part in parts):
+        if not any(_is_version(part, around.versions) for part in parts):
             continue
-        fixed = any(_is_number(part) for part in parts)
+        fixed = any(_is_number(part) or (isinstance(part, ast.Name) and part.id in around.numbers) for part in parts)
         if isinstance(node, ast.Call) and last_name(node.func) == "startswith" and fixed:
             return True
         if isinstance(node, ast.Compare) and fixed:
@@ -145,7 +166,6 @@ def _is_number(node: ast.AST) -> bool:
 
 def _has_table(statement: ast.stmt) -> bool:
     """A dictionary, or a list of pairs, of packages and fixed versions."""
-    known = {canonicalize_name(item.name) for item in project_requirements()} | FURTHER_PACKAGES
     for node in ast.walk(statement):
         pairs = []
         if isinstance(node, ast.Dict):
@@ -153,10 +173,16 @@ def _has_table(statement: ast.stmt) -> bool:
         elif isinstance(node, ast.List | ast.Tuple) and all(isinstance(item, ast.Tuple) for item in node.elts):
             pairs = [tuple(item.elts) for item in node.elts]
         if pairs and all(len(pair) == 2 and _is_number(pair[1]) for pair in pairs):
-            names = [pair[0].value for pair in pairs if isinstance(pair[0], ast.Constant)]
-            if known & {canonicalize_name(str(name)) for name in names}:
+            names = {canonicalize_name(str(pair[0].value)) for pair in pairs if isinstance(pair[0], ast.Constant)}
+            if names & {*FURTHER_PACKAGES, *(canonicalize_name(item.name) for item in project_requirements())}:
                 return True
     return False
+
+
+def _fills(statement: ast.stmt) -> set[str]:
+    """The lists and the like that it adds to."""
+    calls = (node.func for node in ast.walk(statement) if isinstance(node, ast.Call))
+    return {last_name(f.value) for f in calls if isinstance(f, ast.Attribute) and f.attr in FILLERS} - {None}
 
 
 def _is_helper(statement: ast.stmt) -> bool:
@@ -184,4 +210,6 @@ def _looks_and_tells(cell: Cell, statement: ast.stmt, own: set[str]) -> bool:
 
 def _insists(statement: ast.stmt) -> bool:
     """It stops the notebook over a version, or lists versions: worth naming when it is left alone."""
-    return _has_table(statement) or any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(statement))
+    calls = {last_name(node.func) for node in ast.walk(statement) if isinstance(node, ast.Call)}
+    stops = any(isinstance(node, ast.Raise | ast.Assert) for node in ast.walk(statement)) or calls & STOPS
+    return bool(stops) or _has_table(statement)

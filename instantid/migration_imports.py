@@ -20,6 +20,9 @@ _HUB_ERRORS = (
     "RepositoryNotFoundError",
     "RevisionNotFoundError",
 )
+# The original's other pipeline files; here one file holds them all.
+_PIPELINE = "pipeline_stable_diffusion_xl_instantid"
+_PIPELINES = {"full": "StableDiffusionXLInstantIDPipeline", "img2img": "StableDiffusionXLInstantIDImg2ImgPipeline"}
 MOVED: dict[tuple[str, str], tuple[str, str]] = {
     ("diffusers.models.controlnet", "ControlNetModel"): ("diffusers", "ControlNetModel"),
     # Its home has another path in each version; the pipeline that uses it imports it in all of them.
@@ -37,10 +40,21 @@ MOVED: dict[tuple[str, str], tuple[str, str]] = {
     ("diffusers.utils", "is_compiled_module"): ("diffusers.utils.torch_utils", "is_compiled_module"),
     ("transformers", "CLIPFeatureExtractor"): ("transformers", "CLIPImageProcessor"),
     **{("huggingface_hub.utils._errors", name): ("huggingface_hub.utils", name) for name in _HUB_ERRORS},
+    **{
+        (f"{_PIPELINE}_{file}", name): (_PIPELINE, name)
+        for file, pipeline in _PIPELINES.items()
+        for name in (pipeline, "draw_kps")
+    },
 }
 
 # What is gone without a stand-in that takes the same arguments.
-GONE = {("huggingface_hub", "cached_download"), ("diffusers.models.controlnet", "ControlNetOutput")}
+GONE = {
+    ("huggingface_hub", "cached_download"),
+    ("diffusers.models.controlnet", "ControlNetOutput"),
+    ("ip_adapter.utils", "is_torch2_available"),
+    ("ip_adapter.attention_processor", "IPAttnProcessor"),
+    ("ip_adapter.attention_processor", "IPAttnProcessor2_0"),
+}
 
 VAE_SWITCHES = {
     f"{verb}_vae_{what}": f"vae.{verb}_{what}" for verb in ("enable", "disable") for what in ("slicing", "tiling")

@@ -6,8 +6,13 @@ Careful on purpose: a name counts as read wherever it might be, inside functions
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 
+from instantid.migration_cells import Cell
+
+WORD = re.compile(r"\w+")
+INSERTED = re.compile(r"\{[^}]*\}|\$\w+")  # what IPython fills in before the shell sees it
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
@@ -65,6 +70,15 @@ def reads_at_once(node: ast.AST) -> set[str]:
             .union(*map(reads_at_once, node.body))
         )
     return reads(node)
+
+
+def unseen_reads(cell: Cell) -> set[str]:
+    """The names that a cell may read where no tree shows it: `!echo {name}`, `%time name()`, or no Python at all."""
+    if cell.tree is None and cell.language == "python":
+        return set(WORD.findall(cell.source))
+    texts = [cell.source[magic.command - 1 : magic.end] for magic in cell.magics]
+    read = [text if text.startswith("%") else " ".join(INSERTED.findall(text)) for text in texts]
+    return set(WORD.findall(" ".join(read)))
 
 
 def _local(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:

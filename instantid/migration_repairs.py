@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from instantid.messages import say
 from instantid.migration_cells import Cell, Findings, last_name
-from instantid.migration_names import binds, reads, reads_at_once
+from instantid.migration_names import binds, reads, reads_at_once, unseen_reads
 
 # Width of the Resampler -> heads and width of one head: the published file, and this project's default.
 GEOMETRIES = {1280: (20, 64), 2048: (16, 128)}
@@ -30,7 +30,7 @@ def repair_functions(cells: Sequence[Cell]) -> Findings:
         for place, following in itertools.pairwise(defined):
             index, last = statements[place][0], statements[following][0]
             used = _is_used(name, everything[place + 1 : following], everything)
-            perhaps_used = any(name in cell.source for cell in cells[index:last] if cell.tree is None)
+            perhaps_used = any(name in unseen_reads(cell) for cell in cells[index:last])
             if used or perhaps_used or not cells[index].lines_of(everything[place]):
                 findings.doubt(index, f"def {name}(…)", "migration.function_used")
                 continue

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instantid.cures import reading_place
 from instantid.messages import explain, say
 from ip_adapter.errors import InstantIDError
 
@@ -25,13 +25,19 @@ def speak_plainly(language: str) -> None:
     # IPython asks an exception for its lines. IPython's `set_custom_exc` has room for one handler, and Colab sets it.
     InstantIDError._render_traceback_ = sentence
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm, where Jupyter has no widgets; we show no bars
+    warnings.filterwarnings("ignore", "coroutine 'App.create_app")  # gradio 6.24, when the page of before is closed
+
+
+def tell_source(origin: str, folder: Path, language: str) -> None:
+    """Says where the first cell found the project's code: `origin` is the form field that led there, or "zip"."""
+    print(say("notebook.code_from", language, origin=origin, folder=folder))
 
 
 def pick_photo(path: str, language: str) -> str | Path:
     """The photo that a cell works on: `path`; without one, an upload in Colab, or elsewhere insightface's example."""
     if path.strip():
         return path.strip()
-    if "google.colab" in sys.modules:
+    if reading_place() == "colab":
         from google.colab import files
 
         print(say("notebook.upload", language))

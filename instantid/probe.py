@@ -7,7 +7,9 @@ imports nothing but the standard library: the child has to start where everythin
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -88,11 +90,13 @@ def _ask_torch() -> dict:
 
 
 def _ask_onnxruntime() -> dict:
+    load_cuda_libraries()  # as for the faces, so that the answer is what the faces get
     import onnxruntime
 
     offered = onnxruntime.get_available_providers()  # what was compiled in, whether or not this machine can run it
     wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
-    return {"providers": onnxruntime.InferenceSession(IDENTITY_MODEL, providers=wanted).get_providers()}
+    providers = onnxruntime.InferenceSession(IDENTITY_MODEL, providers=wanted).get_providers()
+    return {"offered": offered, "providers": providers}
 
 
 def _ask_hardware() -> dict:
@@ -113,11 +117,28 @@ QUESTIONS: dict[str, Callable[[], dict]] = {
 }
 
 
+def load_cuda_libraries() -> None:
+    """What comes before the first session of onnxruntime on CUDA.
+
+    onnxruntime finds CUDA's libraries only where they are loaded already, as importing PyTorch does, or
+    `preload_dlls` (onnxruntime 1.21 and newer). Otherwise it runs on the CPU without a word.
+    """
+    with contextlib.suppress(ImportError, OSError):  # a PyTorch that is missing or broken is told elsewhere
+        importlib.import_module("torch")
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+
+
 def can_be_found(module: str, search_path: Sequence[str] | None = None) -> bool:
     """Are the files of a top-level module there? A folder left over by a half uninstallation does not count."""
     PathFinder.invalidate_caches()
     spec = PathFinder.find_spec(module, None if search_path is None else list(search_path))
-    return spec is not None and spec.origin is not None
+    if spec is None and search_path is None:  # an editable installation is found by a finder of its own
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None and os.path.exists(spec.origin)
 
 
 def torch_cuda(search_path: Sequence[str] | None = None) -> str | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from instantid.probe import ROOT
+from instantid.probe import ROOT, can_be_found
 
 try:
     from packaging.requirements import Requirement
@@ -24,6 +25,10 @@ except ImportError:  # a bare Python has only the copy inside pip
 # Packages that put the same module on disk: one of them is enough, two overwrite each other's files.
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-rocm")
+# Package -> module, where they differ.
+MODULES = (
+    {"huggingface-hub": "huggingface_hub"} | dict.fromkeys(ONNXRUNTIME, "onnxruntime") | dict.fromkeys(OPENCV, "cv2")
+)
 
 NUMPY_2_INSIGHTFACE = ">=1.0.1"  # 0.7.x calls what numpy 2 took away
 
@@ -48,10 +53,40 @@ def installed_versions(search_path: Sequence[str] | None = None) -> dict[str, st
     versions: dict[str, str] = {}
     options = {} if search_path is None else {"path": list(search_path)}
     for distribution in importlib.metadata.distributions(**options):
-        metadata = distribution.metadata  # None, or without a name, when an uninstallation was cut short
-        if metadata and metadata.get("Name") and metadata.get("Version"):
-            versions.setdefault(canonicalize_name(metadata.get("Name")), metadata.get("Version"))
+        metadata = _metadata(distribution)
+        if metadata and not _put_aside(distribution):
+            versions.setdefault(canonicalize_name(metadata["Name"]), metadata["Version"])
     return versions
+
+
+def _metadata(distribution: importlib.metadata.Distribution) -> importlib.metadata.PackageMetadata | None:
+    """None where an uninstallation was cut short: then there is none, or it has no name."""
+    metadata = distribution.metadata
+    return metadata if metadata and metadata.get("Name") and metadata.get("Version") else None
+
+
+def _put_aside(distribution: importlib.metadata.Distribution) -> bool:
+    """Does it lie in a folder like `~orch-2.6.0.dist-info`, as an interrupted pip leaves the old version behind?"""
+    return getattr(distribution, "_path", Path()).name.startswith("~")
+
+
+def module_of(package: str) -> str:
+    """The module that a package puts on disk."""
+    return MODULES.get(package, package)
+
+
+def half_installed(installed: Iterable[str], search_path: Sequence[str] | None = None) -> set[str]:
+    """Those of the project's packages of which one half is there: metadata without a module, or without a name in it.
+
+    Args:
+        installed: the canonical names that `installed_versions` found.
+    """
+    names = {canonicalize_name(item.name) for item in project_requirements()}.union(ONNXRUNTIME, OPENCV)
+    lost = {name for name in names & set(installed) if not can_be_found(module_of(name), search_path)}
+    options = {} if search_path is None else {"path": list(search_path)}
+    found = {name: importlib.metadata.distributions(name=name, **options) for name in names - set(installed)}
+    nameless = {name for name, there in found.items() if any(not _metadata(distribution) for distribution in there)}
+    return lost | nameless
 
 
 def needs_of(names: Iterable[str], search_path: Sequence[str] | None = None) -> dict[str, list[str]]:

@@ -4,14 +4,16 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from instantid.requirements import module_of
+
 
 def package_files(
     name: str, version: str, needs: Sequence[str] = (), modules: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Path -> text of a package whose `modules` (path -> source) default to one empty module of its name."""
+    """Path -> text of a package whose `modules` (path -> source) default to the one that it is imported by, empty."""
     stem = name.replace("-", "_")
     info = f"{stem}-{version}.dist-info"
-    files = dict(modules) if modules is not None else {f"{stem}/__init__.py": ""}
+    files = dict(modules) if modules is not None else {f"{module_of(name).replace('-', '_')}/__init__.py": ""}
     metadata = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}", *(f"Requires-Dist: {n}" for n in needs)]
     files[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
     files[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -133,6 +133,7 @@ def test_the_language_of_the_machine_is_used_if_none_is_asked_for(capsys, monkey
         ["generate", "--face", "me.jpg", "--prompt", "x", "--scheduler", "none of ours"],
         ["ui", "--device", "tpu"],
         ["convert"],
+        ["migrate"],
     ],
     ids=" ".join,
 )

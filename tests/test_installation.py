@@ -1,20 +1,17 @@
 """Installation by difference: the plan from facts alone, and the real pip in a fresh environment with our packages."""
 
 import os
-import shutil
-import subprocess
 import time
 import types
-import venv
 from pathlib import Path
 
-import pip
 import pytest
+from broken_machines import Machine
 from fake_packages import lay_out, write_wheel
 
 from instantid import installation
 from instantid.installation import InstallationReport, imported_among, install, installation_plan
-from instantid.messages import MachineError
+from instantid.messages import MachineError, say
 from instantid.requirements import (
     ROOT,
     Requirement,
@@ -27,7 +24,7 @@ from instantid.requirements import (
 REQUIREMENTS = [
     *map(Requirement, ("torch>=2.6", "diffusers>=0.30.0", "transformers>=4.41.0", "accelerate>=0.30.0")),
     *map(Requirement, ("huggingface-hub>=0.25.0", "insightface>=0.7.3", "onnxruntime-gpu>=1.19")),
-    *map(Requirement, ("opencv-python>=4.8", "gradio>=4.44", "psutil>=5.9", "peft>=0.11")),
+    *map(Requirement, ("opencv-python>=4.8", "gradio>=5.14", "psutil>=5.9", "peft>=0.11")),
 ]
 COMPLETE = {
     **{"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0", "accelerate": "1.15.0"},
@@ -210,37 +207,6 @@ def test_pip_failing_is_told_with_its_last_lines(monkeypatch):
         install("en", tell=lambda line: None)
 
 
-class Machine:
-    """A fresh environment whose packages come from a folder of wheels and from nowhere else."""
-
-    def __init__(self, folder: Path):
-        self.wheels = folder / "wheels"
-        self.wheels.mkdir()
-        self.environment = folder / "environment"
-        venv.create(self.environment, symlinks=os.name != "nt")
-        (self.packages,) = self.environment.glob("**/site-packages")
-        shutil.copytree(Path(pip.__file__).parent, self.packages / "pip")  # much quicker than unpacking a fresh one
-        self.python = self.environment / ("Scripts" if os.name == "nt" else "bin") / "python"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
-        self.variables = kept | {
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.wheels),
-            "PYTHONPATH": str(ROOT),
-        }
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run([self.python, *arguments], env=self.variables, capture_output=True, text=True)
-
-    def install(self, *arguments: str) -> str:
-        ended = self.run("-m", "instantid.installation", "--language", "en", *arguments)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    def versions(self) -> dict[str, str]:
-        return installed_versions([str(self.packages)])
-
-
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
     """A machine with an older numpy and nothing else of the project's; newer wheels of everything are at hand."""
@@ -282,6 +248,18 @@ def test_a_lost_package_comes_back_alone(machine):
     machine.run("-m", "pip", "uninstall", "--yes", "gradio").check_returncode()
     said = machine.install()
     assert "✅ Installed: gradio 6.31.0\nNo restart needed." in said
+
+
+def test_a_changed_package_that_was_already_imported_asks_for_a_restart_and_then_all_goes_straight_through(machine):
+    """As in a notebook whose runtime came with an older gradio: the cell runs in the process that has imported it."""
+    machine.install()
+    write_wheel(machine.wheels, "gradio", "4.0", needs=["numpy"])
+    machine.run("-m", "pip", "install", "gradio==4.0").check_returncode()
+    cell = ["-c", "import gradio, numpy; from instantid.installation import install; install('en')"]
+    said = machine.run(*cell).stdout
+    assert "✅ Installed: gradio 6.31.0" in said
+    assert say("install.restart", "en", packages="gradio") in said
+    assert machine.run(*cell).stdout.strip() == say("install.nothing", "en")
 
 
 def test_colab_keeps_all_it_has_and_gets_no_second_onnxruntime(tmp_path, colab):

@@ -35,29 +35,35 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{name} {version} - Se cierra al importarlo (código {code}); instálalo de nuevo",
         "{name} {version} - Crashes while it is imported (code {code}); install it again",
     ),
+    "check.import_need": (
+        "{name} {version} - Instalado, pero no se puede importar ({error}); la causa es {culprit}",
+        "{name} {version} - Installed, but it cannot be imported ({error}); the cause is {culprit}",
+    ),
     "check.import_hung": (
-        "{name} {version} - Sigue sin responder después de {seconds:.0f} s; reinicia el entorno y vuelve a comprobar",
-        "{name} {version} - Has not answered after {seconds:.0f} s; restart the runtime and check again",
+        "{name} {version} - Sigue sin responder después de {seconds:.0f} s",
+        "{name} {version} - Has not answered after {seconds:.0f} s",
     ),
     "check.opencv_screen": (
         "{name} {version} - Le faltan bibliotecas gráficas del sistema ({error}); sirve la variante sin pantalla",
         "{name} {version} - The system lacks graphics libraries for it ({error}); the headless flavour will do",
     ),
     "check.python_old": (
-        "Python {version} - Demasiado antiguo; hace falta {needed} o posterior. Usa un entorno más reciente",
-        "Python {version} - Too old; {needed} or newer is needed. Use a newer runtime",
+        "Python {version} - Demasiado antiguo; hace falta {needed} o posterior",
+        "Python {version} - Too old; {needed} or newer is needed",
     ),
     "check.torch_old": (
-        "PyTorch {version} - Demasiado antiguo; hace falta {needed}. No lo reinstales con pip: en Colab elimina el "
-        "entorno de ejecución y abre uno nuevo; en tu máquina, crea un entorno nuevo (borra .venv y ejecuta ./run)",
-        "PyTorch {version} - Too old; {needed} is needed. Do not reinstall it with pip: on Colab delete the runtime "
-        "and open a new one; on your machine make a new environment (delete .venv and start ./run)",
+        "PyTorch {version} - Demasiado antiguo; hace falta {needed}. No lo reinstales con pip",
+        "PyTorch {version} - Too old; {needed} is needed. Do not reinstall it with pip",
     ),
     "check.torch_broken": (
-        "PyTorch {version} - No funciona ({error}). No lo reinstales con pip: en Colab elimina el entorno de "
-        "ejecución y abre uno nuevo; en tu máquina, crea un entorno nuevo (borra .venv y ejecuta ./run)",
-        "PyTorch {version} - Does not work ({error}). Do not reinstall it with pip: on Colab delete the runtime and "
-        "open a new one; on your machine make a new environment (delete .venv and start ./run)",
+        "PyTorch {version} - No funciona ({error}). No lo reinstales con pip",
+        "PyTorch {version} - Does not work ({error}). Do not reinstall it with pip",
+    ),
+    "check.torchvision": (
+        "torchvision {version} - No va con este PyTorch ({error}), y así tampoco funciona transformers. InstantID no "
+        "lo necesita: quítalo",
+        "torchvision {version} - Does not go with this PyTorch ({error}), which stops transformers too. InstantID does "
+        "not need it: remove it",
     ),
     "check.cuda": ("{what} - PyTorch ve la GPU", "{what} - PyTorch sees the GPU"),
     "check.cuda.no_card": (
@@ -65,16 +71,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "GPU - There is none: everything runs on the CPU, but very slowly. On Colab choose a T4:",
     ),
     "check.cuda.cpu_torch": (
-        "CUDA - Hay una {card}, pero este PyTorch es solo para CPU. En Colab elimina el entorno de ejecución y abre "
-        "uno nuevo; en tu máquina, instala PyTorch con CUDA en un entorno nuevo",
-        "CUDA - There is a {card}, but this PyTorch is built for the CPU only. On Colab delete the runtime and open "
-        "a new one; on your machine install PyTorch with CUDA in a new environment",
+        "CUDA - Hay una {card}, pero este PyTorch es solo para CPU.",
+        "CUDA - There is a {card}, but this PyTorch is built for the CPU only.",
     ),
     "check.cuda.driver": (
-        "CUDA - Hay una {card}, pero PyTorch con CUDA {version} no la puede usar. Reinicia el entorno; si sigue igual, "
-        "actualiza el controlador de NVIDIA",
-        "CUDA - There is a {card}, but PyTorch with CUDA {version} cannot use it. Restart the runtime; if that does "
-        "not help, update the NVIDIA driver",
+        "CUDA - Hay una {card}, pero PyTorch con CUDA {version} no la puede usar",
+        "CUDA - There is a {card}, but PyTorch with CUDA {version} cannot use it",
     ),
     "check.two_onnxruntimes": (
         "onnxruntime - Están instalados a la vez {names}, y cada uno pisa los archivos del otro; deja uno solo",
@@ -113,6 +115,35 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Disk {gib:.1f} GiB free - The weights take about {needed:.0f} GiB unless they are there already. Free some "
         "space",
     ),
+    "cure.first_cell": ("Ejecuta otra vez la celda 1 (Instalación)", "Run cell 1 (Installation) again"),
+    "cure.new_environment.colab": (
+        "Entorno de ejecución → Desconectarse y eliminar entorno de ejecución; abre uno nuevo y empieza por la celda 1",
+        "Runtime → Disconnect and delete runtime; open a new one and begin with cell 1",
+    ),
+    "cure.new_environment.home": (
+        "Crea un entorno nuevo: borra la carpeta .venv y ejecuta ./run",
+        "Make a new environment: delete the folder .venv and start ./run",
+    ),
+    "cure.restart.colab": (
+        "Entorno de ejecución → Reiniciar sesión, y comprueba otra vez",
+        "Runtime → Restart session, and check again",
+    ),
+    "cure.restart.home": (
+        "Comprueba otra vez; si sigue igual, reinicia el equipo",
+        "Check again; if that does not help, restart the machine",
+    ),
+    "cure.driver.colab": (
+        "Entorno de ejecución → Desconectarse y eliminar entorno de ejecución, y abre uno nuevo",
+        "Runtime → Disconnect and delete runtime, and open a new one",
+    ),
+    "cure.driver.home": (
+        "Actualiza el controlador de NVIDIA y reinicia el equipo",
+        "Update the NVIDIA driver and restart the machine",
+    ),
+    "cure.gpu": (
+        "Entorno de ejecución → Cambiar tipo de entorno de ejecución → GPU T4",
+        "Runtime → Change runtime type → T4 GPU",
+    ),
     "install.nothing": (
         "✅ Todo lo necesario ya está instalado; no hace falta reiniciar.",
         "✅ Everything needed is already installed; no restart needed.",
@@ -120,6 +151,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "install.remove": (
         "➖ Se quita, porque pisa a otro: {packages}",
         "➖ Removing what overwrites another: {packages}",
+    ),
+    "install.again": (
+        "➕ Se instala otra vez, porque está a medias: {packages}",
+        "➕ Installing again, because it is half installed: {packages}",
     ),
     "install.bare": (
         "➕ Se instala sin sus dependencias, que ya tienen sustituto: {packages}",

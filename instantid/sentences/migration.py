@@ -89,8 +89,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "this cell is no valid Python: look at it yourself",
     ),
     "migration.unknown_pin": (
-        "InstantID no usa este paquete; quita la versión fija si pip se queja",
-        "InstantID does not use this package; drop the fixed version if pip complains",
+        "requirements.txt no nombra este paquete; quita la versión fija si pip protesta",
+        "requirements.txt does not name this package; drop the fixed version if pip complains",
     ),
     "migration.requirements_file": (
         "el archivo está fuera del cuaderno: quita de él torch y las versiones fijas",
@@ -166,6 +166,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "migration.target_exists": (
         "«{file}» ya existe y no se sobrescribe. Bórralo, o da otro nombre con --output.",
         "“{file}” exists already and is not written over. Delete it, or give another name with --output.",
+    ),
+    "migration.target_is_source": (
+        "«{file}» es el cuaderno antiguo, y ese no se cambia. Da otro nombre con --output, o no des ninguno.",
+        "“{file}” is the old notebook, which is never changed. Give another name with --output, or none.",
     ),
     "migration.not_written": (
         "«{file}» no se puede escribir ({reason}). Da otro sitio con --output, o haz sitio en el disco.",
