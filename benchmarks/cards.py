@@ -3,9 +3,9 @@
     python benchmarks/cards.py [--bundle FOLDER] [--photo FILE] [--output FILE.json]
 
 Without `--bundle` a bundle of the published size with random weights is written first (11 GB of disk). Each card is
-imitated by its numbers, which the plan is made from, and by a limit on the memory of the process. Each runs in a process
-of its own, through the application's loader and `generate_image`, and makes the same picture (same seed). Times are
-ratios to the first row, in this run; pictures are compared with the first row's.
+imitated by its numbers, which the plan is made from, and by a limit on the memory of the process. Each runs in a
+process of its own, through the application's loader and `generate_image`, and makes the same picture (same seed).
+Times are ratios to the first row, in this run; pictures are compared with the first row's.
 """
 
 import argparse
@@ -127,10 +127,8 @@ def main() -> None:
     torch.cuda.empty_cache()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}")
     print(f"{arguments.width} × {arguments.height}, {arguments.steps} steps, guidance on\n")
-    table(
-        ("card", "plan", "limit", "predicted GiB", "measured", "reserved", "RAM", "ms a step", "decode s", "picture s")
-        + ("ratio", "picture", "face acts by")
-    )
+    memory = ("limit", "predicted GiB", "measured", "reserved", "RAM")
+    table(("card", "plan", *memory, "ms a step", "decode s", "picture s", "ratio", "picture", "face acts by"))
     everything, first = {}, None
     for name in arguments.cards:
         with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +155,9 @@ def main() -> None:
             figures["face_changes_picture_by"],
         )
         for phase in PHASES:
-            print(f"    {phase}: {figures['predicted'].get(phase)} predicted, {figures['measured'].get(phase)} measured")
+            print(
+                f"    {phase}: {figures['predicted'].get(phase)} predicted, {figures['measured'].get(phase)} measured"
+            )
     if arguments.output:
         arguments.output.write_text(json.dumps({"card": torch.cuda.get_device_name(), "cards": everything}, indent=2))
 

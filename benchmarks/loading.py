@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py [--bundle FOLDER] [--output FILE.json]
 
-Without `--bundle` random weights of the published size are written first; a copy in float32 and one of the base model as
-a single file are written beside it (40 GB of disk in all). Linux with an NVIDIA GPU. Each row runs in a process of its
-own and counts from after the imports and the start of CUDA. A cold cache: the kernel is asked to forget the files.
+Without `--bundle` random weights of the published size are written first; a copy in float32 and one of the base model
+as a single file are written beside it (40 GB of disk in all). Linux with an NVIDIA GPU. Each row runs in a process of
+its own and counts from after the imports and the start of CUDA. A cold cache: the kernel is asked to forget the files.
 """
 
 import argparse

@@ -14,11 +14,14 @@ import torch
 from PIL import Image
 
 from instantid.faces import Face, mean_embedding
-from instantid.hardware import free_memory, peak_vram_gib, reset_peak_vram, synchronize
+from instantid.hardware import free_memory, is_out_of_memory, synchronize
 from instantid.images import Placement, open_photo, output_size, place, region_mask
-from instantid.loading import Models, is_out_of_memory
-from instantid.messages import machine_error, state_error
+from instantid.loading import Models
+from instantid.memory_plan import Picture
+from instantid.messages import MachineError, machine_error, state_error
+from instantid.monitor import MemoryMonitor
 from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, Note, OnProgress, Progress
+from instantid.residency import leave_gpu
 from instantid.styles import STYLES
 from pipeline_stable_diffusion_xl_instantid import draw_kps
 
@@ -37,24 +40,27 @@ def generate_image(
         on_progress: told of each stage and step, on this thread.
         cancelled: asked between steps; True ends the run.
 
+    Where memory is too small the models go one rung down the plan's ladder and the same request, with the same seeds,
+    is repeated; the result's notes tell it.
+
     Raises:
         UserError: a photo, number or choice that cannot be used.
         StateError: `generation.cancelled`.
-        MachineError: out of memory, or the model gave no finite numbers. GPU memory is free again then.
+        MachineError: out of memory on the lowest rung, or the model gave no finite numbers. Both leave working models.
     """
     run = _Run(models, request.checked(), on_progress or (lambda _: None), cancelled or (lambda: False))
     with run.turn():
         if models.pipeline is None:
             raise state_error("generation.released")
-        try:
-            return run.generate()
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            size = f"{run.width} × {run.height}"
-        finally:
-            run.clean_up()
-    raise machine_error("generation.out_of_memory", size=size, offload=models.plan.offload)
+        while True:
+            try:
+                return run.generate()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            finally:
+                run.clean_up()
+            run.step_down()  # outside the handler: the traceback held the picture's tensors
 
 
 @dataclass
@@ -80,8 +86,13 @@ class _Run:
         self.on_progress = on_progress
         self.cancelled = cancelled
         self.width, self.height = request.width or 0, request.height or 0
-        self.seconds: dict[str, float] = {"faces": 0.0, "denoising": 0.0, "decoding": 0.0}
+        self.stepped_down = False
+        self._begin()
+
+    def _begin(self) -> None:
         self.start = time.perf_counter()
+        self.seconds: dict[str, float] = {"faces": 0.0, "text": 0.0, "denoising": 0.0, "decoding": 0.0}
+        self.monitor = MemoryMonitor(write=None)
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -94,15 +105,16 @@ class _Run:
             self.models.lock.release()
 
     def generate(self) -> GenerationResult:
-        self.start = time.perf_counter()
-        reset_peak_vram()
-        self._report("faces")
-        scene = self._read_photos()
-        self.seconds["faces"] = time.perf_counter() - self.start
-        self._report("text")
-        self._set_scheduler()
-        images = [self._one_picture(scene, i, seed) for i, seed in enumerate(self.request.seeds())]
-        self._report("done", self.request.steps * self.request.count)
+        self._begin()
+        with self.monitor:
+            self._report("faces")
+            scene = self._read_photos()
+            self.seconds["faces"] = time.perf_counter() - self.start
+            self.monitor.stage("faces")
+            self._report("text")
+            self._set_scheduler()
+            images = [self._one_picture(scene, i, seed) for i, seed in enumerate(self.request.seeds())]
+            self._report("done", self.request.steps * self.request.count)
         self.seconds["total"] = time.perf_counter() - self.start
         return GenerationResult(
             images=images,
@@ -114,12 +126,28 @@ class _Run:
             face_picture=scene.face_picture,
             key_points_picture=scene.key_points_picture,
             seconds=self.seconds,
-            peak_vram_gib=peak_vram_gib(),
+            peak_vram_gib=self.monitor.peak_vram_gib,
+            stage_peaks={
+                stage: peak.vram_gib for stage, peak in self.monitor.stages.items() if peak.vram_gib is not None
+            },
             notes=self._notes(),
         )
 
+    def step_down(self) -> None:
+        """Load the models again in a way that uses less memory. Raises: MachineError if there is none."""
+        native = self.models.native_size
+        picture = Picture(self.width or native, self.height or native)
+        offload = self.models.plan.offload
+        try:
+            self.models.step_down(picture)
+        except MachineError as error:
+            size = f"{picture.width} × {picture.height}"
+            raise machine_error("generation.out_of_memory", size=size, offload=offload) from error
+        self.stepped_down = True
+
     def clean_up(self) -> None:
         """After success and failure alike: models that moved to the GPU go back, nothing is held there."""
+        leave_gpu(self.models.pipeline)
         self.models.pipeline.maybe_free_model_hooks()
         free_memory()
 
@@ -148,6 +176,9 @@ class _Run:
         tokenizer = self.models.pipeline.tokenizer
         most = tokenizer.model_max_length
         notes = []
+        if self.stepped_down:
+            plan = self.models.plan
+            notes.append(Note("note.stepped_down", {"offload": plan.offload, "storage": plan.storage}))
         for name, text in zip(("prompt", "negative_prompt"), self._prompts()):
             count = len(tokenizer(text).input_ids)
             if count > most:
@@ -167,7 +198,14 @@ class _Run:
             mask = region_mask((self.width, self.height), scene.placement.box(scene.placed.box))
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every machine
         started = time.perf_counter()
-        last_step = started
+        first_step = last_step = started
+
+        def before_first_step(identity_net: torch.nn.Module, inputs: tuple) -> None:
+            nonlocal first_step
+            watch.remove()
+            synchronize()
+            first_step = time.perf_counter()
+            self.monitor.stage("text")
 
         def after_step(pipeline: object, step: int, timestep: object, tensors: dict) -> dict:
             nonlocal last_step
@@ -178,10 +216,13 @@ class _Run:
             if step + 1 == calls:
                 synchronize()
                 last_step = time.perf_counter()
+                self.monitor.stage("denoising")
                 self._report("decoding", done)
             return tensors
 
-        with warnings.catch_warnings():
+        watch = self.models.pipeline.controlnet.register_forward_pre_hook(before_first_step)
+        with contextlib.ExitStack() as ended, warnings.catch_warnings():
+            ended.callback(watch.remove)  # also where no step was reached
             warnings.simplefilter("ignore", FutureWarning)  # diffusers calling methods that it gave up itself
             picture = self.models.pipeline(
                 prompt=prompt,
@@ -200,7 +241,9 @@ class _Run:
                 callback_on_step_end=after_step,
                 output_type="np",
             ).images[0]
-        self.seconds["denoising"] += last_step - started
+        self.monitor.stage("decoding")
+        self.seconds["text"] += first_step - started
+        self.seconds["denoising"] += last_step - first_step
         self.seconds["decoding"] += time.perf_counter() - last_step
         if not np.isfinite(picture).all():
             raise machine_error("generation.not_finite", precision=self.models.plan.precision)

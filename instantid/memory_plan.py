@@ -1,8 +1,8 @@
 """How to load and run on a machine: pure arithmetic, numbers in, plan with reasons out. Knows no torch.
 
-Memory in GiB. The ladder `RUNGS` holds the ways to use memory, the fastest first; a plan is the first rung whose expected
-peaks fit the VRAM that this process may take and the RAM that is free. What an expected peak is made of stands in
-`expected_vram`; its constants were measured, see docs/memory_guide.md.
+Memory in GiB. The ladders in `LADDERS` hold the ways to use memory, the fastest first; a plan is the first rung whose
+expected peaks fit the VRAM that this process may take and the RAM that is free. What an expected peak is made of stands
+in `expected_vram`; its constants were measured, see docs/memory_guide.md.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ STORAGES = ("full", "int8-unet", "int8")
 class Rung:
     """One way to use memory."""
 
-    offload: str  # none: all stays; idle: what the denoising loop does not need is in RAM; model, sequential: diffusers'
+    offload: (
+        str  # none: all stays; idle: what the denoising loop does not need is in RAM; model, sequential: diffusers'
+    )
     storage: str  # full; int8-unet: the UNet's large layers in 8 bits; int8: IdentityNet's too
     precision: str
 
@@ -47,16 +49,16 @@ LADDERS = {
     "cpu": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16"), Rung("none", "int8", "bfloat16")),
 }
 
-# Measured on an H100 at 1024 × 1024: what working takes beside the weights.
-DENOISING_GIB = 1.0  # per megapixel, both halves of guidance
-TEXT_GIB = 0.1
-DECODING_GIB = 4.8  # per megapixel, a whole picture in float32, as SDXL's own VAE needs it
+# Measured on an H100 from 512² to 1536²: what working takes beside the weights.
+DENOISING_GIB = 0.58  # per megapixel, both halves of guidance
+TEXT_GIB = 0.05
+DECODING_GIB = 4.9  # per megapixel, a whole picture in float32, as SDXL's own VAE needs it
 # Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
-TILES_GIB = {512: 1.22, 384: 0.73, 256: 0.34}
+TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
 VAE_UPCAST_BYTES = 4
-WORKSPACE_GIB = 0.1  # cuBLAS, and what the allocator rounds up
-SLACK_GIB = 0.4  # holes between blocks: reserved and unusable
-SEQUENTIAL_GIB = 0.35  # one layer at a time
+WORKSPACE_GIB = 0.05  # cuBLAS
+SLACK_GIB = 0.4  # what the allocator reserves beyond what is in use
+SEQUENTIAL_GIB = 0.05  # one layer at a time
 
 PROCESS_GIB = 1.0  # RAM that this process takes still, once the libraries are there: pictures, faces, buffers
 RAM_MARGIN_GIB = 0.5  # of free RAM, for everyone else
@@ -156,8 +158,8 @@ def choose_plan(
         picture: the size to plan for; default SDXL's square.
         below: a rung that turned out too large: only those after it are looked at.
 
-    Raises: UserError if an option is impossible: an unknown word, or a GPU that is not there. MachineError if RAM is too
-        small for every way, or nothing is left below `below`.
+    Raises: UserError if an option is impossible: an unknown word, or a GPU that is not there. MachineError if RAM is
+        too small for every way, or nothing is left below `below`.
     """
     options, picture = options or PlanOptions(), picture or Picture()
     _check(options, hardware)
@@ -250,20 +252,20 @@ def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
 def expected_vram(rung: Rung, weights: dict[str, float], picture: Picture, tile: int | None) -> dict[str, float]:
     """Phase of a picture -> the peak of VRAM in use.
 
-    Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what else
-    is there depends on the offload.
+    Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what
+    else is there depends on the offload.
     """
     everything = sum(weights.values())
     loop = weights["unet"] + weights["identitynet"]
     wide = BYTES[rung.precision] / 2  # activations are as wide as the weights
     denoising = DENOISING_GIB * picture.megapixels * wide
-    upcast = weights["vae"] * (VAE_UPCAST_BYTES / BYTES[rung.precision])
+    upcast = weights["vae"] * (VAE_UPCAST_BYTES / BYTES[rung.precision]) if rung.offload != "sequential" else 0.0
     decoding = TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels
     there = {
         "none": (everything, everything, everything - weights["vae"]),
         "idle": (loop + weights["text_encoders"], loop, loop),
-        "model": (weights["text_encoders"], loop + weights["identity_layers"], 0.0),
-        "sequential": (SEQUENTIAL_GIB, SEQUENTIAL_GIB, 0.0),
+        "model": (weights["text_encoders"], loop + weights["identity_layers"], weights["identitynet"]),
+        "sequential": (SEQUENTIAL_GIB,) * 3,
     }[rung.offload]
     working = (TEXT_GIB, denoising, upcast + decoding)
     phases = zip(("text", "denoising", "decoding"), there, working)

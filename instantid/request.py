@@ -181,6 +181,7 @@ class GenerationResult:
     key_points_picture: Image.Image  # what IdentityNet saw, w × h
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time; "total" is their whole
     peak_vram_gib: float | None = None  # None without a GPU
+    stage_peaks: dict[str, float] = field(default_factory=dict)  # stage -> peak VRAM in GiB; empty without a GPU
     notes: tuple[Note, ...] = ()
 
     def settings(self) -> dict[str, Any]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Visit(ModelHook):
     """accelerate's hook of a module that lives in RAM: before its forward it comes to `execution_device`, then leaves.
 
-    diffusers reads `execution_device` to know where a pipeline computes, and calls `pre_forward` around the methods of a
-    VAE, which are no forward; after those `leave` has to be called.
+    diffusers reads `execution_device` to know where a pipeline computes, and calls `pre_forward` around the methods of
+    a VAE, which are no forward; after those `leave` has to be called.
     """
 
     def __init__(self, device: torch.device, pinned: bool) -> None:
@@ -53,14 +53,24 @@ class Visit(ModelHook):
 
     def leave(self) -> None:
         for tensor, in_ram in self.waiting:
-            tensor.data = in_ram
+            tensor.data = in_ram.to(tensor.dtype)  # a VAE comes in float32 and leaves in half precision
         self.waiting = []
 
 
-def wait_in_ram(pipeline: InstantIDMixin, device: torch.device, pinned: bool) -> None:
+class Stay(ModelHook):
+    """Of a module that stays on the GPU, so that diffusers finds the same answer wherever it looks for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.execution_device = device
+
+
+def wait_in_ram(pipeline: InstantIDMixin, device: str | torch.device, pinned: bool) -> None:
     """Everything that the denoising loop does not need waits in RAM from now on."""
+    device = torch.device(device)
     for module in _idle(pipeline):
         add_hook_to_module(module, Visit(device, pinned))
+    for module in (pipeline.unet, pipeline.controlnet):
+        add_hook_to_module(module, Stay(device))
 
 
 def leave_gpu(pipeline: InstantIDMixin) -> None:

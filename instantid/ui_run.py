@@ -236,6 +236,7 @@ def _shown(result: GenerationResult, output_folder: Path | None, cache: Path, la
     settings = result.settings()
     if result.peak_vram_gib is not None:
         settings["peak_vram_gib"] = round(result.peak_vram_gib, 2)
+        settings["stage_peaks"] = {stage: round(gib, 2) for stage, gib in result.stage_peaks.items()}
     captioned = [(str(path), say("ui.caption", language, seed=seed)) for path, seed in zip(paths, result.seeds)]
     return (
         captioned,

@@ -74,6 +74,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cli.device": ("dispositivo", "device"),
     "cli.precision": ("precisión de los pesos", "precision of the weights"),
     "cli.offload": ("descarga de modelos a la RAM", "offload of models to RAM"),
+    "cli.storage": (
+        "pesos enteros o en 8 bits: de la UNet, o también de IdentityNet",
+        "weights in full or in 8 bits: the UNet's, or IdentityNet's too",
+    ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
     "cli.vae_tiling": ("decodificar las imágenes por trozos", "decode pictures in tiles"),
     "cli.attention_slicing": ("calcular la atención por trozos", "compute attention in slices"),

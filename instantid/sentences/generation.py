@@ -42,11 +42,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "“{field}” has {count} tokens and SDXL reads {most}: the end does not count. Shorten it.",
     ),
     "generation.cancelled": ("Generación cancelada.", "Generation cancelled."),
+    "note.stepped_down": (
+        "La memoria no alcanzó: los modelos se cargaron de otra forma (descarga: {offload}, pesos: {storage}) y la "
+        "misma imagen se repitió.",
+        "Memory was too small: the models were loaded in another way (offload: {offload}, weights: {storage}) and the "
+        "same picture was made again.",
+    ),
     "generation.out_of_memory": (
-        "La GPU se quedó sin memoria con {size} píxeles (descarga: {offload}). Pide una imagen más pequeña o carga "
-        'los modelos con offload="model".',
-        "The GPU ran out of memory at {size} pixels (offload: {offload}). Ask for a smaller picture, or load the "
-        'models with offload="model".',
+        "La memoria no alcanza para {size} píxeles, tampoco de la forma más económica (descarga: {offload}). Pide una "
+        "imagen más pequeña o cierra otros programas.",
+        "Memory is too small for {size} pixels, even in the most economical way (offload: {offload}). Ask for a "
+        "smaller picture, or close other programs.",
     ),
     "generation.not_finite": (
         "El modelo dio números no finitos en {precision}, que se verían como una imagen negra. Carga los modelos con "

@@ -69,7 +69,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "las capas grandes se guardan en 8 bits y calculan en 16: cabe, y la imagen apenas cambia",
         "the large layers are kept in 8 bits and compute in 16: it fits, and the picture hardly changes",
     ),
-    "plan.why_pinned": ("hay RAM de sobra, y así la GPU lee más deprisa", "there is RAM to spare, and the GPU reads faster"),
+    "plan.why_pinned": (
+        "hay RAM de sobra, y así la GPU lee más deprisa",
+        "there is RAM to spare, and the GPU reads faster",
+    ),
     "plan.why_not_pinned": (
         "con poca RAM, lo que espera puede quedarse en el disco",
         "with little RAM, what waits may stay on the disk",
@@ -79,10 +82,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "There is no way left that uses less memory. Ask for a smaller picture, or close other programs.",
     ),
     "plan.no_ram": (
-        "Hay {free} GiB de RAM libre y la forma más económica pide {needed}. Cierra otros programas, reinicia el runtime o "
-        "usa una máquina con más RAM.",
-        "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the runtime, "
-        "or use a machine with more RAM.",
+        "Hay {free} GiB de RAM libre y la forma más económica pide {needed}. Cierra otros programas, reinicia el "
+        "runtime o usa una máquina con más RAM.",
+        "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the "
+        "runtime, or use a machine with more RAM.",
     ),
     "plan.why_vae_slicing": (
         "decodifica las imágenes de una en una; no cuesta nada",
@@ -138,6 +141,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         'runtime; si se repite, carga con offload="sequential".',
         "The memory of “{device}” is too small to load the models ({detail}). Close other programs or restart the "
         'runtime; if it happens again, load with offload="sequential".',
+    ),
+    "loading.stepped_down": (
+        "⚠️ La memoria no alcanzó para este plan: se carga con el siguiente.",
+        "⚠️ Memory was too small for this plan: loading by the next one.",
     ),
     "loading.no_description": (
         "Para {file} faltan las configuraciones y los tokenizadores (carpeta base_config). Descárgalos con "

@@ -1,0 +1,115 @@
+"""From a checked bundle and a plan to a pipeline whose parts are where the plan wants them, as the plan wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from instantid.bundle import Bundle
+from instantid.hardware import free_memory, is_out_of_memory
+from instantid.memory_plan import MemoryPlan
+from instantid.messages import user_error
+from instantid.monitor import MemoryMonitor
+from instantid.residency import wait_in_ram
+from instantid.storage import keep_in_int8
+from instantid.streaming import model_from_folder, models_from_single_file
+from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
+
+logger = logging.getLogger(__name__)
+
+# diffusers class of each model of a base, in the order of loading: the largest first, while memory is emptiest.
+MODEL_CLASSES = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+LOOP = ("unet", "controlnet")  # what the denoising loop needs
+IN_INT8 = {"full": (), "int8-unet": ("unet",), "int8": LOOP}  # storage of a plan -> whose weights are rounded
+
+
+def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
+    """The pipeline, each model read straight to where the plan wants it, one after the other.
+
+    Raises: UserError for files that cannot be used, torch.OutOfMemoryError.
+    """
+    models = {name: _load(name, bundle, plan) for name in MODEL_CLASSES}
+    monitor.stage("base")
+    models["controlnet"] = _load("controlnet", bundle, plan)
+    monitor.stage("identitynet")
+    pipeline = _assembled(bundle.base_config if bundle.base.is_file() else bundle.base, **models)
+    pipeline.load_ip_adapter_instantid(bundle.adapter)
+    _apply(plan, pipeline)
+    monitor.stage("adapter")
+    gc.collect()
+    return pipeline
+
+
+def _load(name: str, bundle: Bundle, plan: MemoryPlan) -> torch.nn.Module:
+    stays = plan.offload == "none" or (plan.offload == "idle" and name in LOOP)
+    place = {"device": plan.device if stays else "cpu", "dtype": getattr(torch, plan.precision)}
+    if name == "controlnet":
+        with reading(bundle.identitynet):
+            model = model_from_folder(ControlNetModel, bundle.identitynet, **place)
+    elif bundle.base.is_dir():
+        with reading(bundle.base / name):
+            variant = bundle.variant_of(name)
+            model = model_from_folder(MODEL_CLASSES[name], bundle.base / name, variant=variant, **place)
+    elif bundle.base_config is None:
+        raise user_error("loading.no_description", file=bundle.base)
+    else:
+        with reading(bundle.base):
+            cls = {name: MODEL_CLASSES[name]}
+            ((_, model),) = models_from_single_file(cls, bundle.base, bundle.base_config, **place)
+    if name in IN_INT8[plan.storage]:
+        keep_in_int8(model)
+        free_memory()
+    return model
+
+
+def _assembled(folder: Path, **models: torch.nn.Module) -> StableDiffusionXLInstantIDPipeline:
+    """The pipeline over `models`, with the tokenizers and the scheduler of a diffusers folder."""
+    with warnings.catch_warnings(), reading(folder):
+        warnings.simplefilter("ignore")  # about components that were given rather than read
+        return StableDiffusionXLInstantIDPipeline.from_pretrained(
+            folder, **models, add_watermarker=False, local_files_only=True
+        )
+
+
+@contextlib.contextmanager
+def reading(what: Path) -> Iterator[None]:
+    """Whatever a library raises on files that it cannot use becomes one sentence that names them."""
+    try:
+        yield
+    except Exception as error:  # every library has its own
+        if is_out_of_memory(error):
+            raise
+        logger.debug("loading %s", what, exc_info=error)
+        raise user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200]) from error
+
+
+def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> None:
+    """The switches of the plan; each keeps the identity."""
+    if plan.vae_slicing:
+        pipeline.vae.enable_slicing()
+    if plan.vae_tile:
+        pipeline.vae.enable_tiling()
+        pipeline.vae.tile_sample_min_size = plan.vae_tile
+        pipeline.vae.tile_latent_min_size = plan.vae_tile // pipeline.vae_scale_factor
+    if plan.attention_slicing:
+        pipeline.enable_attention_slicing()
+    if plan.offload == "idle":
+        wait_in_ram(pipeline, plan.device, plan.pinned)
+    elif plan.offload == "model":
+        pipeline.enable_model_cpu_offload()
+    elif plan.offload == "sequential":
+        pipeline.enable_sequential_cpu_offload()
+    pipeline.set_progress_bar_config(disable=True)
