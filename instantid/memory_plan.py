@@ -1,13 +1,14 @@
 """How to load and run on a machine: pure arithmetic, numbers in, plan with reasons out. Knows no torch.
 
 Memory in GiB. The ladders in `LADDERS` hold the ways to use memory, the fastest first; a plan is the first rung whose
-expected peaks fit the VRAM that this process may take and the RAM that is free. What an expected peak is made of stands
-in `expected_vram`; its constants were measured, see docs/memory_guide.md.
+expected peaks fit the VRAM that this process may take and the RAM that is free. Without an NVIDIA card there is only
+RAM, and everything has to fit that. What an expected peak is made of stands in `expected_vram`; its constants were
+measured, see docs/memory_guide.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +25,21 @@ MEGAPIXEL = 1024 * 1024  # of SDXL's square picture
 OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
 STORAGES = ("full", "int8-unet", "int8")
+WHY_STORAGE = dict(zip(STORAGES, ("plan.why_storage_full", "plan.why_storage_int8_unet", "plan.why_storage_int8")))
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to use memory."""
+    """One way to use memory.
 
-    offload: (
-        str  # none: all stays; idle: what the denoising loop does not need is in RAM; model, sequential: diffusers'
-    )
-    storage: str  # full; int8-unet: the UNet's large layers in 8 bits; int8: IdentityNet's too
+    offload: none: all stays on the GPU. idle: what the denoising loop does not need waits in RAM. model, sequential:
+        diffusers' own, whole models in turn or layer by layer; model is on no ladder, idle is faster in less memory.
+    storage: full. int8-unet: the UNet's large layers in 8 bits. int8: IdentityNet's too.
+    precision: what is computed in.
+    """
+
+    offload: str
+    storage: str
     precision: str
 
 
@@ -45,26 +51,29 @@ LADDERS = {
         Rung("idle", "int8", "float16"),
         Rung("sequential", "full", "float16"),
     ),
-    "mps": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16")),
+    "mps": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16"), Rung("none", "int8", "bfloat16")),
     "cpu": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16"), Rung("none", "int8", "bfloat16")),
 }
 
 # Measured on an H100 from 512² to 1536²: what working takes beside the weights.
-DENOISING_GIB = 0.58  # per megapixel, both halves of guidance
+DENOISING_GIB = 0.58  # per megapixel, both halves of guidance, in half precision
 TEXT_GIB = 0.05
+LARGER_TEXT_ENCODER = 0.85  # its share of both: from RAM they come one after the other
 DECODING_GIB = 4.9  # per megapixel, a whole picture in float32, as SDXL's own VAE needs it
 # Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
 TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
-VAE_UPCAST_BYTES = 4
+DECODING_BYTES = {"float16": 4, "bfloat16": 2, "float32": 4}  # diffusers lets no such VAE decode in float16
+# What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
+MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
 WORKSPACE_GIB = 0.05  # cuBLAS
-SLACK_GIB = 0.4  # what the allocator reserves beyond what is in use
+SLACK = 0.035  # of a peak: what the allocator reserves beyond what is in use, and what is expected too low
 SEQUENTIAL_GIB = 0.05  # one layer at a time
 
 PROCESS_GIB = 1.0  # RAM that this process takes still, once the libraries are there: pictures, faces, buffers
 RAM_MARGIN_GIB = 0.5  # of free RAM, for everyone else
-LARGE_CARD_GIB = 14.0
 LARGE_CARD_FRACTION = 0.8  # of its memory; the rest is for other processes and for what torch does not count
 SMALL_CARD_FRACTION = 0.9  # there every GiB counts
+SMALL_CARD_GIB = 12.0  # a larger card gives no less than this one
 PINNING_MARGIN_GIB = 4.0  # free RAM beside what is pinned: pinned pages can never be moved out
 
 
@@ -111,6 +120,7 @@ class MemoryPlan:
     vram_gib: dict[str, float]  # phase -> expected peak; empty without a GPU of its own memory
     ram_gib: float  # expected peak of this process, beside what it has when it plans
     reasons: dict[str, tuple[str, dict]] = field(default_factory=dict)  # choice -> (sentence key, facts)
+    warnings: tuple[tuple[str, dict], ...] = ()  # (sentence key, facts) of what may go wrong
 
     @property
     def rung(self) -> Rung:
@@ -121,7 +131,7 @@ class MemoryPlan:
         return max(self.vram_gib.values(), default=None)
 
     def text(self, language: str) -> str:
-        """One line per choice, with its reason, then what is expected."""
+        """One line per choice, with its reason, then what is expected and what may go wrong."""
         lines = [say("plan.title", language)]
         for choice, (key, facts) in self.reasons.items():
             lines.append(
@@ -134,6 +144,7 @@ class MemoryPlan:
             lines.append(say("plan.expected", language, phases=phases, ram=f"{self.ram_gib:.1f}"))
         else:
             lines.append(say("plan.expected_ram", language, ram=f"{self.ram_gib:.1f}"))
+        lines += [say(key, language, **facts) for key, facts in self.warnings]
         return "\n".join(lines)
 
     def _value(self, choice: str, language: str) -> str:
@@ -142,7 +153,7 @@ class MemoryPlan:
             return f"{self.vae_tile} px"
         if isinstance(value, bool):
             return say("plan.on" if value else "plan.off", language)
-        return str(value)
+        return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def choose_plan(
@@ -169,42 +180,51 @@ def choose_plan(
         rungs = rungs[rungs.index(below) + 1 :] if below in rungs else ()
         if not rungs:
             raise machine_error("plan.nothing_below")
-    budget = _vram_budget(device, hardware, options)
+    budget = _budget(device, hardware, options)
     plans = [_plan(rung, device, hardware, sizes, options, picture, budget) for rung in rungs]
     room = hardware.ram_free_gib - RAM_MARGIN_GIB
     in_ram = [plan for plan in plans if plan.ram_gib <= room]
-    if not in_ram and not (options.offload or options.storage or options.precision):
+    if not in_ram:
         least = min(plans, key=lambda plan: plan.ram_gib)
-        raise machine_error("plan.no_ram", needed=round(least.ram_gib, 1), free=round(hardware.ram_free_gib, 1))
-    in_ram = in_ram or plans
-    fitting = [plan for plan in in_ram if budget is None or plan.peak_vram_gib + SLACK_GIB <= budget]
-    plan = fitting[0] if fitting else min(in_ram, key=lambda plan: plan.peak_vram_gib or 0)
-    return replace(plan, reasons=_reasons(plan, plans, hardware, options, budget, bool(fitting)))
+        if not _asked(options) & {"offload", "storage", "precision", "vae_tiling"}:
+            needed = round(least.ram_gib + RAM_MARGIN_GIB, 1)
+            raise machine_error("plan.no_ram", needed=needed, free=round(hardware.ram_free_gib, 1))
+        in_ram = [least]
+    fitting = [plan for plan in in_ram if not plan.vram_gib or _fits(plan.peak_vram_gib, budget)]
+    plan = fitting[0] if fitting else min(in_ram, key=lambda plan: plan.peak_vram_gib)
+    offload = _why_offload(plan, plans, budget, bool(fitting), stepped_down=below is not None)
+    return replace(plan, reasons=_reasons(plan, offload, hardware, options), warnings=_warnings(plan, hardware, budget))
 
 
 def _rungs(device: str, options: PlanOptions) -> tuple[Rung, ...]:
     """The ladder, with what a person decided put in its place."""
-    asked = {
-        name: value
-        for name, value in (
-            ("offload", options.offload),
-            ("storage", options.storage),
-            ("precision", options.precision),
-        )
-        if value is not None
-    }
+    asked = {name: getattr(options, name) for name in _asked(options) & {"offload", "storage", "precision"}}
     return tuple(dict.fromkeys(replace(rung, **asked) for rung in LADDERS[device]))
 
 
-def _vram_budget(device: str, hardware: Hardware, options: PlanOptions) -> float | None:
+def _asked(options: PlanOptions) -> set[str]:
+    """What a person decided."""
+    return {name for name, value in vars(options).items() if value is not None}
+
+
+def _budget(device: str, hardware: Hardware, options: PlanOptions) -> float:
+    """What weights and work may take together where they are computed with: VRAM, or RAM without a GPU of its own."""
     if device != "cuda":
-        return None
+        return hardware.ram_free_gib - RAM_MARGIN_GIB - PROCESS_GIB
     return min(hardware.vram_total_gib * _fraction(hardware, options), hardware.vram_free_gib)
 
 
 def _fraction(hardware: Hardware, options: PlanOptions) -> float:
-    large = hardware.vram_total_gib >= LARGE_CARD_GIB
-    return options.memory_fraction or (LARGE_CARD_FRACTION if large else SMALL_CARD_FRACTION)
+    total = hardware.vram_total_gib
+    return options.memory_fraction or max(LARGE_CARD_FRACTION, SMALL_CARD_FRACTION * min(SMALL_CARD_GIB / total, 1.0))
+
+
+def _needed(peak: float) -> float:
+    return peak * (1 + SLACK)
+
+
+def _fits(peak: float, budget: float) -> bool:
+    return _needed(peak) <= budget
 
 
 def _plan(
@@ -214,11 +234,12 @@ def _plan(
     sizes: ComponentSizes,
     options: PlanOptions,
     picture: Picture,
-    budget: float | None,
+    budget: float,
 ) -> MemoryPlan:
-    weights = weights_gib(sizes, rung)
-    tile = _tile(rung, weights, picture, options, budget)
-    ram = PROCESS_GIB + _ram_gib(device, rung, weights)
+    tile = _tile(rung, sizes, picture, options, budget)
+    peaks = expected_vram(rung, sizes, picture, tile)
+    has_vram = device == "cuda"
+    ram = PROCESS_GIB + (_waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
         device=device,
         precision=rung.precision,
@@ -227,10 +248,10 @@ def _plan(
         vae_slicing=True if options.vae_slicing is None else options.vae_slicing,
         vae_tiling=tile is not None,
         attention_slicing=device == "mps" if options.attention_slicing is None else options.attention_slicing,
-        memory_fraction=_fraction(hardware, options) if device == "cuda" else options.memory_fraction,
+        memory_fraction=_fraction(hardware, options) if has_vram else options.memory_fraction,
         vae_tile=tile,
         pinned=rung.offload == "idle" and hardware.ram_free_gib >= ram + PINNING_MARGIN_GIB,
-        vram_gib=expected_vram(rung, weights, picture, tile) if device == "cuda" else {},
+        vram_gib=peaks if has_vram else {},
         ram_gib=ram,
     )
 
@@ -249,68 +270,60 @@ def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
     return {name: getattr(sizes, name).parameters * bytes_each / GIB for name, bytes_each in widths.items()}
 
 
-def expected_vram(rung: Rung, weights: dict[str, float], picture: Picture, tile: int | None) -> dict[str, float]:
-    """Phase of a picture -> the peak of VRAM in use.
+def expected_vram(rung: Rung, sizes: ComponentSizes, picture: Picture, tile: int | None) -> dict[str, float]:
+    """Phase of a picture -> the peak in use of the memory that is computed in: VRAM, or RAM without a GPU of its own.
 
     Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what
     else is there depends on the offload.
     """
+    weights = weights_gib(sizes, rung)
     everything = sum(weights.values())
     loop = weights["unet"] + weights["identitynet"]
     wide = BYTES[rung.precision] / 2  # activations are as wide as the weights
-    denoising = DENOISING_GIB * picture.megapixels * wide
-    upcast = weights["vae"] * (VAE_UPCAST_BYTES / BYTES[rung.precision]) if rung.offload != "sequential" else 0.0
-    decoding = TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels
+    denoising = DENOISING_GIB * picture.megapixels * wide * _width(sizes, "unet")
+    text_encoder = weights["text_encoders"] * LARGER_TEXT_ENCODER
+    width = DECODING_BYTES[rung.precision]
+    vae = weights["vae"] * width / BYTES[rung.precision] if rung.offload != "sequential" else 0.0
+    decoding = (TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels) * width / 4 * _width(sizes, "vae")
     there = {
         "none": (everything, everything, everything - weights["vae"]),
-        "idle": (loop + weights["text_encoders"], loop, loop),
-        "model": (weights["text_encoders"], loop + weights["identity_layers"], weights["identitynet"]),
+        "idle": (loop + text_encoder, loop, loop),
+        "model": (text_encoder, loop + weights["identity_layers"], weights["identitynet"]),
         "sequential": (SEQUENTIAL_GIB,) * 3,
     }[rung.offload]
-    working = (TEXT_GIB, denoising, upcast + decoding)
+    working = (TEXT_GIB, denoising, vae + decoding)
     phases = zip(("text", "denoising", "decoding"), there, working)
     return {phase: WORKSPACE_GIB + resident + work for phase, resident, work in phases}
 
 
-def _ram_gib(device: str, rung: Rung, weights: dict[str, float]) -> float:
-    """Weights that stay in RAM. In idle rungs UNet and IdentityNet never do."""
-    if device != "cuda":
-        return sum(weights.values())
+def _width(sizes: ComponentSizes, name: str) -> float:
+    """Of a model, against the one that was measured."""
+    return math.sqrt(getattr(sizes, name).parameters / MEASURED_PARAMETERS[name])
+
+
+def _waiting_gib(rung: Rung, weights: dict[str, float]) -> float:
+    """Weights in RAM beside a GPU. In idle rungs UNet and IdentityNet never are there."""
     idle = sum(weights[name] for name in ("text_encoders", "vae", "identity_layers", "resampler"))
     return {"none": 0.0, "idle": idle}.get(rung.offload, sum(weights.values()))
 
 
-def _tile(
-    rung: Rung, weights: dict[str, float], picture: Picture, options: PlanOptions, budget: float | None
-) -> int | None:
+def _tile(rung: Rung, sizes: ComponentSizes, picture: Picture, options: PlanOptions, budget: float) -> int | None:
     """The side of a VAE tile: the largest that fits, None for the whole picture at once."""
-    wanted: Iterable[int | None] = (None, *TILES_GIB)
-    if options.vae_tiling is not None or budget is None:
-        wanted = tuple(TILES_GIB) if options.vae_tiling else (None,)
-    fitting = (
-        tile
-        for tile in wanted
-        if budget is None or expected_vram(rung, weights, picture, tile)["decoding"] + SLACK_GIB <= budget
-    )
-    return next(fitting, tuple(wanted)[-1])
+    wanted = {None: (None, *TILES_GIB), True: tuple(TILES_GIB), False: (None,)}[options.vae_tiling]
+    fitting = (tile for tile in wanted if _fits(expected_vram(rung, sizes, picture, tile)["decoding"], budget))
+    return next(fitting, wanted[-1])
 
 
 def _reasons(
-    plan: MemoryPlan,
-    plans: list[MemoryPlan],
-    hardware: Hardware,
-    options: PlanOptions,
-    budget: float | None,
-    fits: bool,
+    plan: MemoryPlan, offload: tuple[str, dict[str, Any]], hardware: Hardware, options: PlanOptions
 ) -> dict[str, tuple[str, dict[str, Any]]]:
     """Why each choice: key of a sentence and its facts."""
-    asked = {name for name, value in vars(options).items() if value is not None}
     name = hardware.name if plan.device == hardware.device else plan.device
     reasons = {
         "device": ("plan.why_device", {"name": name}),
         "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
-        "offload": _why_offload(plan, plans, budget, fits),
-        "storage": (f"plan.why_storage_{plan.storage.replace('-', '_')}", {}),
+        "offload": offload,
+        "storage": (WHY_STORAGE[plan.storage], {}),
         "vae_slicing": ("plan.why_vae_slicing", {}),
         "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
         "attention_slicing": (f"plan.why_attention_slicing_{'mps' if plan.attention_slicing else 'off'}", {}),
@@ -319,20 +332,34 @@ def _reasons(
         reasons["pinned"] = ("plan.why_pinned" if plan.pinned else "plan.why_not_pinned", {})
     if plan.memory_fraction is not None:
         reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
-    return {choice: ("plan.why_asked", {}) if choice in asked else reason for choice, reason in reasons.items()}
+    return reasons | {choice: ("plan.why_asked", {}) for choice in _asked(options)}
 
 
 def _why_offload(
-    plan: MemoryPlan, plans: list[MemoryPlan], budget: float | None, fits: bool
+    plan: MemoryPlan, plans: list[MemoryPlan], budget: float, fits: bool, stepped_down: bool
 ) -> tuple[str, dict[str, Any]]:
-    if budget is None:
+    if not plan.vram_gib:
         return "plan.why_no_gpu_no_offload", {}
-    facts = {"vram": round(budget, 1), "needed": round(plan.peak_vram_gib + SLACK_GIB, 1)}
     if not fits:
-        return "plan.why_least", facts
-    if plan is plans[0]:
-        return f"plan.why_{plan.offload}", facts
-    return f"plan.why_{plan.offload}", facts | {"needed": round(plans[0].peak_vram_gib + SLACK_GIB, 1)}
+        return "plan.why_least", {}
+    if stepped_down:
+        return "plan.why_stepped_down", {}
+    # What the ways with less offload would have needed at least; where there is none, what this one needs.
+    faster = [other for other in plans if OFFLOADS.index(other.offload) < OFFLOADS.index(plan.offload)] or [plan]
+    needed = min(_needed(other.peak_vram_gib) for other in faster)
+    return f"plan.why_{plan.offload}", {"vram": round(budget, 1), "needed": round(needed, 1)}
+
+
+def _warnings(plan: MemoryPlan, hardware: Hardware, budget: float) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Where a plan was asked for, or is the least of all, and still does not fit."""
+    found = []
+    if plan.vram_gib and not _fits(plan.peak_vram_gib, budget):
+        facts = {"needed": round(_needed(plan.peak_vram_gib), 1), "vram": round(budget, 1)}
+        found.append(("plan.too_little_vram", facts))
+    if plan.ram_gib + RAM_MARGIN_GIB > hardware.ram_free_gib:
+        facts = {"needed": round(plan.ram_gib + RAM_MARGIN_GIB, 1), "free": round(hardware.ram_free_gib, 1)}
+        found.append(("plan.too_little_ram", facts))
+    return tuple(found)
 
 
 def _check(options: PlanOptions, hardware: Hardware) -> None:

@@ -57,8 +57,24 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{vram} GiB of VRAM are too few otherwise ({needed}): layer by layer, very slowly",
     ),
     "plan.why_least": (
-        "nada cabe en {vram} GiB de VRAM; esto es lo que menos pide ({needed}) y puede fallar",
-        "nothing fits {vram} GiB of VRAM; this asks for the least ({needed}) and may fail",
+        "de lo que cabe en la RAM, es lo que menos VRAM pide",
+        "of what fits the RAM this asks for the least VRAM",
+    ),
+    "plan.why_stepped_down": (
+        "la forma anterior pidió más memoria de la que hay",
+        "the way before asked for more memory than there is",
+    ),
+    "plan.too_little_vram": (
+        "⚠️ Este plan pide {needed} GiB de VRAM y solo puede usar {vram}: puede fallar. Cierra otros programas o pide "
+        "imágenes más pequeñas.",
+        "⚠️ This plan asks for {needed} GiB of VRAM and may use only {vram}: it can fail. Close other programs, or ask "
+        "for smaller pictures.",
+    ),
+    "plan.too_little_ram": (
+        "⚠️ Este plan pide {needed} GiB de RAM y hay {free} libres: el sistema puede cerrarlo sin avisar. Quita las "
+        "opciones de memoria que pusiste o cierra otros programas.",
+        "⚠️ This plan asks for {needed} GiB of RAM and {free} are free: the system may end it without a word. Leave out "
+        "the memory options that you gave, or close other programs.",
     ),
     "plan.why_storage_full": ("sin redondear", "nothing is rounded"),
     "plan.why_storage_int8_unet": (
@@ -92,8 +108,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "decodes one by one; costs nothing",
     ),
     "plan.why_vae_tiling": (
-        "con poca VRAM, las imágenes grandes se decodifican por trozos",
-        "with little VRAM large pictures are decoded in tiles",
+        "con poca memoria, las imágenes grandes se decodifican por trozos",
+        "with little memory large pictures are decoded in tiles",
     ),
     "plan.why_no_vae_tiling": ("hay memoria para decodificar de una vez", "there is memory to decode at once"),
     "plan.why_attention_slicing_mps": ("en Apple ahorra mucha memoria", "saves much memory on Apple"),
@@ -129,6 +145,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "stage.start": ("Al empezar", "At the start"),
     "stage.faces": ("Análisis de caras cargado", "Face analysis loaded"),
     "stage.identitynet": ("IdentityNet cargada", "IdentityNet loaded"),
+    "stage.unet": ("UNet cargada", "UNet loaded"),
     "stage.base": ("Modelo base cargado", "Base model loaded"),
     "stage.adapter": ("Adaptador de identidad cargado", "Identity adapter loaded"),
     "stage.ready": ("Listo", "Ready"),
