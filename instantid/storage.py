@@ -7,9 +7,13 @@ do the bookkeeping, so a layer stays what it was to everyone else.
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+
+from instantid.messages import state_error
 
 LARGEST = 127  # of int8, symmetric
 SMALLEST_LAYER = 2**16  # elements; below that nothing is gained
@@ -26,23 +30,35 @@ class Int8(nn.Module):
         return rounded * scale
 
     def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = weight.detach().float()
-        largest = rows.flatten(1).abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny)
-        scale = (largest / LARGEST).reshape(-1, *[1] * (weight.ndim - 1))
-        return (rows / scale).round().to(torch.int8), scale.to(self.dtype)
+        rows = weight.detach().to(torch.float32, copy=True)  # changed in place below: the GPU is nearly full here
+        largest = torch.linalg.vector_norm(rows.flatten(1), ord=torch.inf, dim=1)
+        scale = (largest / LARGEST).to(self.dtype).reshape(-1, *[1] * (weight.ndim - 1))
+        scale[scale == 0] = 1  # a row of zeros stays one
+        # Divided by the scale as it is kept, so that its own rounding costs nothing.
+        return rows.div_(scale).round_().clamp_(-LARGEST, LARGEST).to(torch.int8), scale
 
 
 @torch.no_grad()
 def keep_in_int8(model: nn.Module) -> int:
     """Keeps the weights of the large linear and convolution layers of `model` in int8; returns how many elements.
 
-    Norms, embeddings, biases, small layers and the identity's own layers stay as they are.
+    Norms, embeddings, biases, small layers and the identity's own layers stay as they are, and so does what is in int8
+    already. LoRAs may be loaded on top; fusing them into such a model raises StateError.
     """
     kept = 0
     for name, layer in list(model.named_modules()):
-        is_large = isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.numel() >= SMALLEST_LAYER
-        if is_large and ".processor." not in name:
-            layer.weight.requires_grad_(False)
-            parametrize.register_parametrization(layer, "weight", Int8(layer.weight.dtype), unsafe=True)
-            kept += layer.parametrizations.weight.original0.numel()
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or parametrize.is_parametrized(layer, "weight"):
+            continue
+        weight = layer.weight
+        if weight.numel() >= SMALLEST_LAYER and ".processor." not in name:
+            weight.requires_grad_(False)
+            parametrize.register_parametrization(layer, "weight", Int8(weight.dtype), unsafe=True)
+            kept += weight.numel()
+    if kept and hasattr(model, "fuse_lora"):
+        model.fuse_lora = _refuse_to_fuse
     return kept
+
+
+def _refuse_to_fuse(*args: Any, **kwargs: Any) -> NoReturn:
+    """In place of a diffusers model's method: it would change a copy that is gone after the layer, without a word."""
+    raise state_error("storage.no_fusing")

@@ -129,6 +129,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "La descarga «{asked}» mueve modelos entre la RAM y una GPU NVIDIA; en «{device}» no sirve. Quítala.",
         "The offload “{asked}” moves models between RAM and an NVIDIA GPU; on “{device}” it has no use. Leave it out.",
     ),
+    "storage.no_fusing": (
+        "Los pesos están en 8 bits y una LoRA no se puede fundir con ellos. Déjala cargada sin fundir, o carga los "
+        'modelos con storage="full".',
+        "The weights are kept in 8 bits and a LoRA cannot be fused into them. Leave it loaded without fusing, or load "
+        'the models with storage="full".',
+    ),
     "memory.line": (
         "📊 {stage}: RAM {ram_used} GiB usada, {ram_free} libre · VRAM {vram_used} GiB usada, {vram_free} libre",
         "📊 {stage}: RAM {ram_used} GiB used, {ram_free} free · VRAM {vram_used} GiB used, {vram_free} free",
@@ -145,7 +151,6 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "stage.start": ("Al empezar", "At the start"),
     "stage.faces": ("Análisis de caras cargado", "Face analysis loaded"),
     "stage.identitynet": ("IdentityNet cargada", "IdentityNet loaded"),
-    "stage.unet": ("UNet cargada", "UNet loaded"),
     "stage.base": ("Modelo base cargado", "Base model loaded"),
     "stage.adapter": ("Adaptador de identidad cargado", "Identity adapter loaded"),
     "stage.ready": ("Listo", "Ready"),
