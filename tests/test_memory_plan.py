@@ -6,13 +6,11 @@ import sys
 from dataclasses import fields
 
 import pytest
+from machines import T4, gpu, without_gpu
 from published_sizes import PUBLISHED, TOY
 
-from instantid.hardware import Hardware
 from instantid.memory_plan import (
     LADDERS,
-    OFFLOADS,
-    PRECISIONS,
     RAM_MARGIN_GIB,
     SLACK,
     STORAGES,
@@ -25,25 +23,12 @@ from instantid.memory_plan import (
     weights_gib,
 )
 from instantid.messages import LANGUAGES, say
-from ip_adapter.errors import MachineError, UserError
-
-
-def gpu(vram, ram, *, vram_free=None, ram_free=None):
-    """A machine with an NVIDIA GPU; GiB. As much is free as usually is."""
-    vram_free = vram - 0.2 if vram_free is None else vram_free
-    ram_free = ram - 1.4 if ram_free is None else ram_free
-    return Hardware("cuda", "A card", (7, 5), vram, vram_free, ram, ram_free, 100.0)
-
-
-def without_gpu(ram_free, device="cpu"):
-    return Hardware(device, "A processor", None, None, None, ram_free + 3, ram_free, 100.0)
+from ip_adapter.errors import MachineError
 
 
 def budget(machine, part):
     return min(machine.vram_total_gib * part, machine.vram_free_gib)
 
-
-T4 = gpu(14.6, 51.0)
 
 # machine -> offload, storage, precision, side of a VAE tile
 MACHINES = {
@@ -101,6 +86,10 @@ def test_more_ram_never_gives_a_later_rung_where_nothing_is_computed_on_a_card()
 
 def test_every_rung_of_the_ladder_is_some_cards_plan():
     assert {choose_plan(machine, PUBLISHED).rung for machine in CARDS} == set(LADDERS["cuda"])
+
+
+def test_whole_models_in_turn_are_only_used_where_asked_for():
+    assert "model" not in {choose_plan(machine, PUBLISHED).offload for machine in SWEEP}
 
 
 def test_no_plan_needs_more_ram_than_there_is():
@@ -292,145 +281,6 @@ def test_a_step_down_keeps_to_what_was_asked_for():
         plan = choose_plan(T4, PUBLISHED, options, below=plan.rung)
         walked.append(plan.rung)
     assert walked == [Rung("none", storage, "float16") for storage in ("int8-unet", "int8")]
-
-
-# What a person decides
-
-FORCED = [
-    ("device", "cpu"),
-    ("device", "cuda"),
-    *(("precision", precision) for precision in PRECISIONS),
-    *(("offload", offload) for offload in OFFLOADS),
-    *(("storage", storage) for storage in STORAGES),
-    *itertools.product(("vae_slicing", "vae_tiling", "attention_slicing"), (True, False)),
-    ("memory_fraction", 0.1),
-    ("memory_fraction", 1),
-]
-
-
-@pytest.mark.parametrize(("option", "value"), FORCED)
-def test_what_is_asked_for_is_done_and_the_reason_says_so(option, value):
-    plan = choose_plan(T4, PUBLISHED, PlanOptions(**{option: value}))
-    assert getattr(plan, option) == value
-    assert plan.reasons[option] == ("plan.why_asked", {})
-    assert f"{say(f'plan.{option}', 'en')}: " in plan.text("en")
-
-
-def test_every_option_is_tried_here():
-    assert {option for option, _ in FORCED} == {field.name for field in fields(PlanOptions)}
-
-
-def test_what_is_not_asked_for_stays_as_planned():
-    plan = choose_plan(T4, PUBLISHED)
-    asked = choose_plan(T4, PUBLISHED, PlanOptions(attention_slicing=True))
-    assert (asked.rung, asked.vae_tile, asked.memory_fraction) == (plan.rung, plan.vae_tile, plan.memory_fraction)
-
-
-def test_the_rest_is_fitted_around_what_is_asked_for():
-    assert choose_plan(gpu(7.8, 16.0), PUBLISHED, PlanOptions(offload="none")).storage == "int8"
-    assert choose_plan(gpu(7.8, 16.0), PUBLISHED, PlanOptions(storage="full")).offload == "sequential"
-    assert choose_plan(gpu(11.8, 32.0), PUBLISHED, PlanOptions(vae_tiling=False)).storage == "int8-unet"
-
-
-def test_whole_models_in_turn_are_only_used_where_asked_for():
-    assert "model" not in {choose_plan(machine, PUBLISHED).offload for machine in SWEEP}
-
-
-def test_tiles_on_a_processor_have_the_largest_side():
-    plan = choose_plan(without_gpu(64.0), PUBLISHED, PlanOptions(vae_tiling=True))
-    assert (plan.vae_tiling, plan.vae_tile) == (True, max(TILES_GIB))
-
-
-def test_the_processor_of_a_machine_with_a_gpu_is_planned_as_one():
-    plan = choose_plan(T4, PUBLISHED, PlanOptions(device="cpu"))
-    assert (plan.precision, plan.offload, plan.memory_fraction) == ("float32", "none", None)
-    assert plan.peak_vram_gib is None
-
-
-def test_a_small_part_of_the_gpu_is_planned_for_as_a_small_gpu():
-    rungs = [choose_plan(T4, PUBLISHED, PlanOptions(memory_fraction=part)).rung for part in (0.25, 0.4, 0.5, 0.7, 1.0)]
-    assert rungs == list(reversed(LADDERS["cuda"]))
-
-
-def test_float32_is_planned_for_at_its_size():
-    options = PlanOptions(precision="float32", storage="full")
-    offloads = [choose_plan(gpu(vram, 64.0), PUBLISHED, options).offload for vram in (14.6, 24, 40)]
-    assert offloads == ["sequential", "idle", "none"]
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_asked_for_and_cannot_fit_is_done_with_a_warning(language):
-    small = gpu(5.8, 8.0)
-    vram = choose_plan(small, PUBLISHED, PlanOptions(offload="none", storage="full"))
-    ram = choose_plan(small, PUBLISHED, PlanOptions(offload="sequential", storage="full"))
-    assert [key for key, _ in vram.warnings] == ["plan.too_little_vram"]
-    assert [key for key, _ in ram.warnings] == ["plan.too_little_ram"]
-    for plan in (vram, ram):
-        ((key, facts),) = plan.warnings
-        assert plan.text(language).splitlines()[-1] == say(key, language, **facts)
-        assert facts["needed"] > facts.get("vram", facts.get("free"))
-
-
-def test_of_ways_that_ram_is_too_small_for_the_one_that_asks_for_least_is_taken():
-    """The fastest would be in float32 and twice as large."""
-    plan = choose_plan(without_gpu(5.0), PUBLISHED, PlanOptions(storage="full"))
-    assert plan.precision == "bfloat16"
-    assert [key for key, _ in plan.warnings] == ["plan.too_little_ram"]
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("device", "tpu"),
-        ("device", 0),
-        ("precision", "fp8"),
-        ("precision", True),
-        ("offload", "yes"),
-        ("offload", True),
-        ("storage", "int4"),
-        ("storage", 8),
-        ("vae_slicing", "no"),
-        ("vae_tiling", 2),
-        ("attention_slicing", "auto"),
-        ("memory_fraction", 0),
-        ("memory_fraction", 1.01),
-        ("memory_fraction", float("nan")),
-        ("memory_fraction", float("inf")),
-        ("memory_fraction", "half"),
-    ],
-)
-def test_an_option_that_does_not_exist_is_named_with_what_was_given(option, value):
-    with pytest.raises(UserError) as caught:
-        choose_plan(T4, PUBLISHED, PlanOptions(**{option: value}))
-    assert caught.value.facts["field"] == option
-    assert f"“{option}” is" in str(caught.value)
-    assert str(value) in str(caught.value)
-
-
-@pytest.mark.parametrize(("machine", "device"), [(without_gpu(30), "cuda"), (T4, "mps"), (without_gpu(30), "mps")])
-def test_a_device_that_is_not_there_is_named_with_what_is(machine, device):
-    with pytest.raises(UserError) as caught:
-        choose_plan(machine, PUBLISHED, PlanOptions(device=device))
-    assert caught.value.code == "plan.no_such_device"
-    assert caught.value.facts == {"asked": device, "found": machine.device}
-
-
-@pytest.mark.parametrize(
-    ("machine", "options"),
-    [
-        (without_gpu(30.0), PlanOptions(offload="idle")),
-        (without_gpu(30.0, "mps"), PlanOptions(offload="sequential")),
-        (T4, PlanOptions(offload="model", device="cpu")),
-    ],
-)
-def test_an_offload_without_a_gpu_to_offload_from_is_refused(machine, options):
-    with pytest.raises(UserError) as caught:
-        choose_plan(machine, PUBLISHED, options)
-    assert caught.value.code == "plan.offload_needs_gpu"
-
-
-def test_no_offload_may_be_asked_for_anywhere():
-    assert choose_plan(without_gpu(30.0), PUBLISHED, PlanOptions(offload="none")).offload == "none"
 
 
 # What is said about it
