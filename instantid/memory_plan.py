@@ -187,8 +187,7 @@ def choose_plan(
     if not in_ram:
         least = min(plans, key=lambda plan: plan.ram_gib)
         if not _asked(options) & {"offload", "storage", "precision", "vae_tiling"}:
-            needed = round(least.ram_gib + RAM_MARGIN_GIB, 1)
-            raise machine_error("plan.no_ram", needed=needed, free=round(hardware.ram_free_gib, 1))
+            raise machine_error("plan.no_ram", **_lacking(least.ram_gib + RAM_MARGIN_GIB, free=hardware.ram_free_gib))
         in_ram = [least]
     fitting = [plan for plan in in_ram if not plan.vram_gib or _fits(plan.peak_vram_gib, budget)]
     plan = fitting[0] if fitting else min(in_ram, key=lambda plan: plan.peak_vram_gib)
@@ -344,22 +343,27 @@ def _why_offload(
         return "plan.why_least", {}
     if stepped_down:
         return "plan.why_stepped_down", {}
-    # What the ways with less offload would have needed at least; where there is none, what this one needs.
-    faster = [other for other in plans if OFFLOADS.index(other.offload) < OFFLOADS.index(plan.offload)] or [plan]
-    needed = min(_needed(other.peak_vram_gib) for other in faster)
-    return f"plan.why_{plan.offload}", {"vram": round(budget, 1), "needed": round(needed, 1)}
+    faster = [other for other in plans if OFFLOADS.index(other.offload) < OFFLOADS.index(plan.offload)]
+    if not faster:
+        return f"plan.why_{plan.offload}", {"vram": round(budget, 1), "needed": round(_needed(plan.peak_vram_gib), 1)}
+    least = min(_needed(other.peak_vram_gib) for other in faster)
+    return f"plan.why_{plan.offload}", _lacking(least, vram=budget)
 
 
 def _warnings(plan: MemoryPlan, hardware: Hardware, budget: float) -> tuple[tuple[str, dict[str, Any]], ...]:
     """Where a plan was asked for, or is the least of all, and still does not fit."""
     found = []
     if plan.vram_gib and not _fits(plan.peak_vram_gib, budget):
-        facts = {"needed": round(_needed(plan.peak_vram_gib), 1), "vram": round(budget, 1)}
-        found.append(("plan.too_little_vram", facts))
+        found.append(("plan.too_little_vram", _lacking(_needed(plan.peak_vram_gib), vram=budget)))
     if plan.ram_gib + RAM_MARGIN_GIB > hardware.ram_free_gib:
-        facts = {"needed": round(plan.ram_gib + RAM_MARGIN_GIB, 1), "free": round(hardware.ram_free_gib, 1)}
-        found.append(("plan.too_little_ram", facts))
+        found.append(("plan.too_little_ram", _lacking(plan.ram_gib + RAM_MARGIN_GIB, free=hardware.ram_free_gib)))
     return tuple(found)
+
+
+def _lacking(needed: float, **there: float) -> dict[str, float]:
+    """Facts of a sentence about too little, rounded so that it reads as too little."""
+    down = {name: math.floor(gib * 10) / 10 for name, gib in there.items()}
+    return {"needed": math.ceil(needed * 10) / 10, **down}
 
 
 def _check(options: PlanOptions, hardware: Hardware) -> None:

@@ -159,10 +159,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "loading.ready": ("✅ Modelos listos en {seconds} s", "✅ Models ready in {seconds} s"),
     "loading.about": ("{description} · {device} · {precision}", "{description} · {device} · {precision}"),
     "loading.out_of_memory": (
-        "La memoria de «{device}» no alcanza para cargar los modelos ({detail}). Cierra otros programas o reinicia el "
-        'runtime; si se repite, carga con offload="sequential".',
-        "The memory of “{device}” is too small to load the models ({detail}). Close other programs or restart the "
-        'runtime; if it happens again, load with offload="sequential".',
+        "La memoria de «{device}» no alcanza para cargar los modelos ({detail}), ni de la forma más económica que hay "
+        "aquí. Cierra otros programas, reinicia el runtime o quita las opciones de memoria que pusiste.",
+        "The memory of “{device}” is too small to load the models ({detail}), even in the most economical way that "
+        "there is here. Close other programs, restart the runtime, or leave out the memory options that you gave.",
     ),
     "loading.stepped_down": (
         "⚠️ La memoria no alcanzó para este plan: se carga con el siguiente.",
