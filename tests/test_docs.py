@@ -5,17 +5,17 @@ import re
 import shlex
 import shutil
 from argparse import _SubParsersAction
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from machines import gpu
 from PIL import Image
+from published_sizes import MILLIONS, PUBLISHED
 
 from instantid.__main__ import build_parser
-from instantid.hardware import detect_hardware
-from instantid.memory_plan import choose_plan
+from instantid.memory_plan import LADDERS, choose_plan
 from instantid.sentences import SENTENCES, SPANISH_LIBRARY_ERRORS
 
 ROOT = Path(__file__).parent.parent
@@ -142,17 +142,24 @@ def test_every_quoted_message_is_one_that_the_program_says(name, language):
 
 
 def table_of_plans() -> list[list[str]]:
-    rows = re.findall(r"^\| (.+ \| [\d.]+ \| [\d.]+ \| \w+ \| \w+) \|$", text_of("docs/memory_guide.md"), re.MULTILINE)
-    return [row.split(" | ") for row in rows]
+    table = r"^\| (.+ \| [\d.]+ \| [\d.]+ \| \w+ \| [\w-]+ \| \w+) \|$"
+    return [row.split(" | ") for row in re.findall(table, text_of("docs/memory_guide.md"), re.MULTILINE)]
 
 
 @pytest.mark.parametrize("row", table_of_plans(), ids=lambda row: row[0])
 def test_the_memory_guide_tells_the_plan_that_is_made(row):
-    _, vram, ram, offload, tiling = row
-    vram, ram = float(vram), float(ram)
-    machine = replace(detect_hardware(), device="cuda", vram_total_gib=vram, vram_free_gib=vram, ram_free_gib=ram)
-    plan = choose_plan(machine)
-    assert (plan.offload, plan.vae_tiling) == (offload, tiling == "on")
+    _, vram, ram, offload, storage, tile = row
+    plan = choose_plan(gpu(float(vram), float(ram), ram_free=float(ram)), PUBLISHED)
+    assert (plan.offload, plan.storage, str(plan.vae_tile or "off")) == (offload, storage, tile)
+
+
+def test_the_memory_guide_has_a_row_for_every_rung():
+    assert {(row[3], row[4]) for row in table_of_plans()} == {(rung.offload, rung.storage) for rung in LADDERS["cuda"]}
+
+
+def test_the_memory_guide_has_the_sizes_that_the_plan_is_tested_with():
+    counts = re.findall(r"^\| [^*|]+ \| (\d+) M \|", text_of("docs/memory_guide.md"), re.MULTILINE)
+    assert sorted(map(int, counts)) == sorted(MILLIONS.values())
 
 
 @pytest.fixture(scope="module")
