@@ -5,7 +5,8 @@
 Without `--bundle` a bundle of the published size with random weights is written first (11 GB of disk). Each card is
 imitated by its numbers, which the plan is made from, and by a limit on the memory of the process. Each runs in a
 process of its own, through the application's loader and `generate_image`, and makes the same picture (same seed).
-Times are ratios to the first row, in this run; pictures are compared with the first row's.
+Times are ratios to the first row, in this run; pictures are compared with the first row's, and with that of the first
+row whose VAE works in the same tiles.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from own_process import GIB, anonymous_gib, anonymous_peak, measured_alone, row,
 
 from instantid.bundle import open_bundle
 from instantid.generation import generate_image
-from instantid.hardware import Hardware, detect_hardware
+from instantid.hardware import Hardware, detect_hardware, prepare_allocator
 from instantid.loading import load_bundle
 from instantid.memory_plan import PlanOptions
 from instantid.request import GenerationRequest
@@ -63,6 +64,7 @@ def child(name: str, bundle: Path, request: GenerationRequest, picture: Path) ->
     card = CARDS[name]
     hardware = imitated(card)
     options = dataclasses.replace(card.options, memory_fraction=card.limit / card.vram)
+    prepare_allocator()
     torch.zeros(1, device="cuda")
     ram_before = anonymous_gib()
     with anonymous_peak() as ram:
@@ -81,6 +83,7 @@ def child(name: str, bundle: Path, request: GenerationRequest, picture: Path) ->
     plan = models.plan
     return {
         "plan": f"{plan.offload}, {plan.storage}, tile {plan.vae_tile}",
+        "tile": plan.vae_tile,
         "loaded_gib": loaded_gib,
         "predicted_gib": plan.peak_vram_gib,
         "predicted": plan.vram_gib,
@@ -128,8 +131,10 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}")
     print(f"{arguments.width} × {arguments.height}, {arguments.steps} steps, guidance on\n")
     memory = ("limit", "predicted GiB", "measured", "reserved", "RAM")
-    table(("card", "plan", *memory, "ms a step", "decode s", "picture s", "ratio", "picture", "face acts by"))
-    everything, first = {}, None
+    table(
+        ("card", "plan", *memory, "ms a step", "decode s", "picture s", "ratio", "picture", "same tile", "face acts by")
+    )
+    everything, first, same_tile = {}, None, {}
     for name in arguments.cards:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture.npy"
@@ -143,6 +148,7 @@ def main() -> None:
         first = first or (seconds["total"], picture)
         figures["ratio"] = seconds["total"] / first[0]
         figures["picture"] = compared(picture, first[1])
+        figures["same_tile"] = compared(picture, same_tile.setdefault(figures["tile"], picture))
         row(
             name,
             figures["plan"],
@@ -152,6 +158,7 @@ def main() -> None:
             seconds["total"],
             figures["ratio"],
             figures["picture"],
+            figures["same_tile"],
             figures["face_changes_picture_by"],
         )
         for phase in PHASES:

@@ -1,6 +1,6 @@
 """Loading at full size: seconds and anonymous RAM, the original's way against ours, from a cold and a warm disk cache.
 
-    python benchmarks/loading.py [--bundle FOLDER] [--output FILE.json]
+    PYTHONPATH=.:tests python benchmarks/loading.py [--bundle FOLDER] [--output FILE.json]
 
 Without `--bundle` random weights of the published size are written first; a copy in float32 and one of the base model
 as a single file are written beside it (40 GB of disk in all). Linux with an NVIDIA GPU. Each row runs in a process of
@@ -18,6 +18,10 @@ from pathlib import Path
 import torch
 from full_size_bundle import write_full_size_bundle
 from own_process import GIB, anonymous_peak, measured_alone, row, stopwatch, table
+from safetensors.torch import load_file, save_file
+from single_file import write_single_file
+
+from instantid.hardware import prepare_allocator
 
 LAYOUTS = ("fp16 folder", "single file", "fp32 folder")
 WAYS = ("original", "ours")
@@ -31,7 +35,8 @@ def original(bundle: Path) -> object:
     identitynet = ControlNetModel.from_pretrained(bundle / "ControlNetModel", **half)
     base = bundle / "base"
     load = StableDiffusionXLControlNetPipeline.from_pretrained
-    if base.is_file():
+    if not base.exists():
+        base = bundle / "base.safetensors"
         load = StableDiffusionXLControlNetPipeline.from_single_file
         half |= {"config": str(bundle / "base_config")}
     pipeline = load(str(base), controlnet=identitynet, add_watermarker=False, local_files_only=True, **half).to("cuda")
@@ -54,6 +59,8 @@ def ours(bundle: Path) -> object:
 def child(way: str, bundle: Path) -> dict:
     for library in ("diffusers", "transformers", "instantid.loading"):
         importlib.import_module(library)  # before the clock starts, as in a notebook
+    if way == "ours":
+        prepare_allocator()
     torch.zeros(1, device="cuda")
     with anonymous_peak() as ram, stopwatch() as clock:
         models = {"original": original, "ours": ours}[way](bundle)
@@ -73,31 +80,30 @@ def forget(folder: Path) -> None:
             os.close(handle)
 
 
-def write_layouts(bundle: Path) -> dict[str, Path]:
-    """The bundle itself, the same with a single-file base, and the same in float32."""
-    from single_file import write_single_file
+def written(layout: str, bundle: Path) -> Path:
+    """The bundle in this layout; made of `bundle` beside it where it is missing."""
+    folder = bundle if layout == LAYOUTS[0] else bundle.with_name(f"{bundle.name}-{layout.replace(' ', '-')}")
+    if not folder.exists():
+        {"single file": write_single, "fp32 folder": write_wide}[layout](bundle, folder)
+    return folder
 
-    single, wide = bundle.with_name(f"{bundle.name}-single"), bundle.with_name(f"{bundle.name}-fp32")
-    if not single.exists():
-        for part in ("ControlNetModel", "antelopev2"):
-            shutil.copytree(bundle / part, single / part, copy_function=os.link)
-        os.link(bundle / "ip-adapter.bin", single / "ip-adapter.bin")
-        write_single_file(bundle / "base", single / "base.safetensors")
-        shutil.copytree(bundle / "base", single / "base_config", ignore=shutil.ignore_patterns("*.safetensors"))
-    if not wide.exists():
-        from safetensors.torch import load_file, save_file
 
-        for file in bundle.rglob("*"):
-            copy = wide / file.relative_to(bundle)
-            if file.is_dir():
-                copy.mkdir(parents=True, exist_ok=True)
-            elif file.suffix == ".safetensors":
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                save_file({name: tensor.float() for name, tensor in load_file(file).items()}, copy, {"format": "pt"})
-            else:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                os.link(file, copy)
-    return dict(zip(LAYOUTS, (bundle, single, wide)))
+def write_single(bundle: Path, folder: Path) -> None:
+    for part in ("ControlNetModel", "antelopev2"):
+        shutil.copytree(bundle / part, folder / part, copy_function=os.link)
+    os.link(bundle / "ip-adapter.bin", folder / "ip-adapter.bin")
+    write_single_file(bundle / "base", folder / "base.safetensors")
+    shutil.copytree(bundle / "base", folder / "base_config", ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+def write_wide(bundle: Path, folder: Path) -> None:
+    for file in (file for file in bundle.rglob("*") if file.is_file()):
+        copy = folder / file.relative_to(bundle)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            save_file({name: tensor.float() for name, tensor in load_file(file).items()}, copy, {"format": "pt"})
+        else:
+            os.link(file, copy)
 
 
 def main() -> None:
@@ -112,18 +118,18 @@ def main() -> None:
         arguments.child.write_text(json.dumps(child(arguments.way, arguments.bundle)))
         return
     bundle = arguments.bundle or write_full_size_bundle(Path(tempfile.gettempdir()) / "instantid-full-size")
-    layouts = write_layouts(bundle)
     torch.cuda.empty_cache()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
     table(("layout", "cache", "original s", "ours s", "ratio", "original RAM GiB", "ours RAM GiB", "VRAM GiB"))
     figures: dict[str, dict] = {}
     for layout in arguments.layouts:
+        folder = written(layout, bundle)
         for cache in ("cold", "warm"):
             of = {}
             for way in WAYS:
                 if cache == "cold":
-                    forget(layouts[layout])
-                of[way] = measured_alone(__file__, "--way", way, "--bundle", layouts[layout])
+                    forget(folder)
+                of[way] = measured_alone(__file__, "--way", way, "--bundle", folder)
             figures[f"{layout}, {cache}"] = of
             if errors := {way: found["error"] for way, found in of.items() if "error" in found}:
                 row(layout, cache, errors)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import torch
@@ -20,7 +20,8 @@ from instantid.messages import user_error
 from instantid.monitor import MemoryMonitor
 from instantid.residency import wait_in_ram
 from instantid.storage import keep_in_int8
-from instantid.streaming import model_from_folder, models_from_single_file
+from instantid.streaming import MappedModel, map_folder, map_single_file, reading_ahead, weight_paths
+from ip_adapter.checkpoint import preferred_file
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
 
 logger = logging.getLogger(__name__)
@@ -39,36 +40,57 @@ IN_INT8 = {"full": (), "int8-unet": ("unet",), "int8": LOOP}  # storage of a pla
 def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
     """The pipeline, each model read straight to where the plan wants it, one after the other.
 
+    While one is copied the next is built and the files behind it are read, so that the disk sets the pace.
+
     Raises: UserError for files that cannot be used, torch.OutOfMemoryError.
     """
-    models = {name: _load(name, bundle, plan) for name in MODEL_CLASSES}
-    monitor.stage("base")
-    models["controlnet"] = _load("controlnet", bundle, plan)
-    monitor.stage("identitynet")
+    names = (*MODEL_CLASSES, "controlnet")
+    with reading_ahead(_files(bundle, plan)), ThreadPoolExecutor(1) as builder:
+        mapped = {name: builder.submit(_mapped, name, bundle) for name in names}
+        if plan.storage != "full":
+            wait(mapped.values())  # nothing else may be made while models are built without memory
+        models = {}
+        for name in names:
+            models[name] = _placed(name, mapped.pop(name).result(), plan)
+            if name in (names[-2], names[-1]):
+                monitor.stage("base" if name in MODEL_CLASSES else "identitynet")
     pipeline = _assembled(bundle.base_config if bundle.base.is_file() else bundle.base, **models)
     pipeline.load_ip_adapter_instantid(bundle.adapter)
     _apply(plan, pipeline)
     monitor.stage("adapter")
-    gc.collect()
     return pipeline
 
 
-def _load(name: str, bundle: Bundle, plan: MemoryPlan) -> torch.nn.Module:
-    stays = plan.offload == "none" or (plan.offload == "idle" and name in LOOP)
-    place = {"device": plan.device if stays else "cpu", "dtype": getattr(torch, plan.precision)}
+def _files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
+    """The large files in the order of loading; none where weights may stay in their files."""
+    if plan.device != "cuda":
+        return []
+    base = [bundle.base]
+    if bundle.base.is_dir():
+        base = [
+            path
+            for name, cls in MODEL_CLASSES.items()
+            for path in weight_paths(cls, bundle.base / name, bundle.variant_of(name))
+        ]
+    return [*base, *weight_paths(ControlNetModel, bundle.identitynet), preferred_file(bundle.adapter)]
+
+
+def _mapped(name: str, bundle: Bundle) -> MappedModel:
     if name == "controlnet":
         with reading(bundle.identitynet):
-            model = model_from_folder(ControlNetModel, bundle.identitynet, **place)
-    elif bundle.base.is_dir():
+            return map_folder(ControlNetModel, bundle.identitynet)
+    if bundle.base.is_dir():
         with reading(bundle.base / name):
-            variant = bundle.variant_of(name)
-            model = model_from_folder(MODEL_CLASSES[name], bundle.base / name, variant=variant, **place)
-    elif bundle.base_config is None:
+            return map_folder(MODEL_CLASSES[name], bundle.base / name, bundle.variant_of(name))
+    if bundle.base_config is None:
         raise user_error("loading.no_description", file=bundle.base)
-    else:
-        with reading(bundle.base):
-            cls = {name: MODEL_CLASSES[name]}
-            ((_, model),) = models_from_single_file(cls, bundle.base, bundle.base_config, **place)
+    with reading(bundle.base):
+        return map_single_file(MODEL_CLASSES[name], bundle.base, bundle.base_config / name)
+
+
+def _placed(name: str, mapped: MappedModel, plan: MemoryPlan) -> torch.nn.Module:
+    stays = plan.offload == "none" or (plan.offload == "idle" and name in LOOP)
+    model = mapped.placed(plan.device if stays else "cpu", getattr(torch, plan.precision))
     if name in IN_INT8[plan.storage]:
         keep_in_int8(model)
         free_memory()

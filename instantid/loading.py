@@ -77,11 +77,8 @@ class Models:
         self.write(say("loading.description", self.language, description=self.bundle.described(self.language)))
         self.write(self.plan.text(self.language))
         try:
-            with MemoryMonitor(self.write, self.language, show=live_line()) as monitor:
-                monitor.stage("start")
-                self.faces = FaceAnalyser(self.bundle.face_pack, self._faces_on)
-                monitor.write(say("loading.faces_on", self.language, provider=self.faces.provider))
-                monitor.stage("faces")
+            if failure := self._within_memory(self._load_faces):
+                raise failure
             while failure := self._assemble():
                 self._take_next_rung(failure)
         except InstantIDError:
@@ -120,14 +117,28 @@ class Models:
             for language in LANGUAGES
         }
 
+    def _load_faces(self, monitor: MemoryMonitor) -> None:
+        monitor.stage("start")
+        self.faces = FaceAnalyser(self.bundle.face_pack, self._faces_on)
+        monitor.write(say("loading.faces_on", self.language, provider=self.faces.provider))
+        monitor.stage("faces")
+
+    def _load_pipeline(self, monitor: MemoryMonitor) -> None:
+        self.pipeline = assemble(self.bundle, self.plan, monitor)
+        monitor.stage("ready")
+        self.scheduler_config = dict(self.pipeline.scheduler.config)
+
     def _assemble(self) -> MachineError | None:
         """The pipeline by the plan, or what a person is told if memory is too small; then none of it is left."""
         if self.plan.device == "cuda" and self.plan.memory_fraction:
             limit_vram(self.plan.memory_fraction * self.hardware.vram_total_gib)
+        return self._within_memory(self._load_pipeline)
+
+    def _within_memory(self, load: Callable[[MemoryMonitor], None]) -> MachineError | None:
+        """Runs a part of the loading. Where memory is too small, what a person is told; then nothing of it is left."""
         try:
             with MemoryMonitor(self.write, self.language, show=live_line()) as monitor:
-                self.pipeline = assemble(self.bundle, self.plan, monitor)
-                monitor.stage("ready")
+                load(monitor)
         except Exception as error:
             if not is_out_of_memory(error):
                 if isinstance(error, InstantIDError):  # its frames hold what had been loaded
@@ -136,7 +147,6 @@ class Models:
             detail = str(error).split(". ")[0] or type(error).__name__
             failure = machine_error("loading.out_of_memory", device=self.plan.device, detail=detail)
         else:
-            self.scheduler_config = dict(self.pipeline.scheduler.config)
             return None
         free_memory()  # outside the handler: the traceback held what had been loaded
         return failure

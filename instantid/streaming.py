@@ -46,7 +46,7 @@ OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_at
 # What files of a text encoder also hold, where other programs wrote them: computed, or for comparing with pictures.
 NEEDLESS = ("position_ids", "logit_scale", "text_projection.weight")
 
-READ_AHEAD_STEP = 512 * 2**10  # bytes: of a longer range the kernel reads only what the disk takes in one request
+READ_AHEAD_STEP = 8 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -63,65 +63,9 @@ class Transfer:
     )  # bytes of each buffer: under a millisecond on the bus, 128 MiB of RAM in all; 0 = no buffer
     pinned: bool = True
     reads: bool = True  # read the file; otherwise copy its mapped pages, of which each costs a page fault (3 × slower)
-    read_ahead: bool = True  # ask the kernel for the whole file at once
 
 
 TRANSFER = Transfer()
-
-
-def model_from_folder(
-    cls: type,
-    folder: Path,
-    *,
-    device: str | torch.device,
-    dtype: torch.dtype,
-    variant: str | None = None,
-    transfer: Transfer = TRANSFER,
-) -> torch.nn.Module:
-    """A diffusers or transformers model from its folder (config.json and safetensors, whole or in shards).
-
-    Args:
-        cls: class of the model.
-        variant: "fp16" = the files of that name; None = the plain ones.
-
-    Raises: what the libraries raise on a config or file that they cannot read; RuntimeError naming tensors that are
-        missing, unexpected or of another shape; torch.OutOfMemoryError.
-    """
-    paths = weight_paths(cls, folder, variant)
-    if torch.device(device).type == "cuda" and transfer.read_ahead:
-        read_ahead(paths)
-    model, mapped = empty_model(cls, folder), [MappedFile(path) for path in paths]
-    give_tensors(model, {name: tensor for file in mapped for name, tensor in file.tensors.items()})
-    return place(model, device, dtype, transfer, mapped)
-
-
-def models_from_single_file(
-    classes: dict[str, type],
-    path: Path,
-    config: Path,
-    *,
-    device: str | torch.device,
-    dtype: torch.dtype,
-    transfer: Transfer = TRANSFER,
-) -> Iterator[tuple[str, torch.nn.Module]]:
-    """The models of one SDXL `.safetensors` file in Stability's layout, one after the other as they are asked for.
-
-    Args:
-        classes: name of a subfolder of `config` -> class of the model, one of `CONVERSIONS`.
-        path: the file. Of what it holds besides these models nothing is read.
-        config: diffusers folder with the `config.json` of each.
-
-    Raises: as `model_from_folder`.
-    """
-    if torch.device(device).type == "cuda" and transfer.read_ahead:
-        read_ahead([path])
-    mapped = MappedFile(path)
-    checkpoint = {name: tensor.as_subclass(_View) for name, tensor in mapped.tensors.items()}
-    for name, cls in classes.items():
-        model = empty_model(cls, config / name)
-        tensors = CONVERSIONS[cls](model, checkpoint)
-        give_tensors(model, {key: tensor.as_subclass(torch.Tensor) for key, tensor in tensors.items()})
-        yield name, place(model, device, dtype, transfer, [mapped])
 
 
 class MappedFile:
@@ -171,6 +115,51 @@ class _View(torch.Tensor):
 
     def contiguous(self) -> torch.Tensor:
         return self
+
+
+@dataclass(frozen=True)
+class MappedModel:
+    """A model whose parameters are still views of its files: no memory of their own."""
+
+    model: torch.nn.Module
+    files: tuple[MappedFile, ...]
+
+    def placed(self, device: str | torch.device, dtype: torch.dtype, transfer: Transfer = TRANSFER) -> torch.nn.Module:
+        """The model with its parameters on `device` in `dtype`. Raises: torch.OutOfMemoryError."""
+        return place(self.model, device, dtype, transfer, self.files)
+
+
+def map_folder(cls: type, folder: Path, variant: str | None = None) -> MappedModel:
+    """A diffusers or transformers model from its folder (config.json and safetensors, whole or in shards).
+
+    Args:
+        cls: class of the model.
+        variant: "fp16" = the files of that name; None = the plain ones.
+
+    Raises: what the libraries raise on a config or file that they cannot read; RuntimeError naming tensors that are
+        missing, unexpected or of another shape.
+    """
+    model = empty_model(cls, folder)
+    files = tuple(MappedFile(path) for path in weight_paths(cls, folder, variant))
+    give_tensors(model, {name: tensor for file in files for name, tensor in file.tensors.items()})
+    return MappedModel(model, files)
+
+
+def map_single_file(cls: type, path: Path, config: Path) -> MappedModel:
+    """One of the models of an SDXL `.safetensors` file in Stability's layout.
+
+    Args:
+        cls: class of the model, one of `CONVERSIONS`.
+        path: the file. Of what it holds besides this model nothing is read.
+        config: folder with the model's `config.json`.
+
+    Raises: as `map_folder`.
+    """
+    model, file = empty_model(cls, config), MappedFile(path)
+    checkpoint = {name: tensor.as_subclass(_View) for name, tensor in file.tensors.items()}
+    tensors = CONVERSIONS[cls](model, checkpoint)
+    give_tensors(model, {key: tensor.as_subclass(torch.Tensor) for key, tensor in tensors.items()})
+    return MappedModel(model, (file,))
 
 
 def weight_paths(cls: type, folder: Path, variant: str | None = None) -> list[Path]:
@@ -315,14 +304,25 @@ def copy_in_pieces(
                 stream.synchronize()  # the buffer is free again
 
 
-def read_ahead(paths: Iterable[Path]) -> None:
-    """Have the kernel read files into its cache while something else is done. Only a hint, and only Linux takes it."""
+@contextmanager
+def reading_ahead(paths: Iterable[Path]) -> Iterator[None]:
+    """Meanwhile a thread reads `paths` one after the other, so that the disk is never idle and the kernel has them.
 
-    def ask() -> None:
+    Who reads a file for its sake says what is wrong with it.
+    """
+    over = threading.Event()
+
+    def read() -> None:
+        scratch = bytearray(READ_AHEAD_STEP)
         for path in paths:
-            with suppress(OSError), path.open("rb") as file:  # who reads it says what is wrong
-                for start in range(0, path.stat().st_size, READ_AHEAD_STEP):
-                    os.posix_fadvise(file.fileno(), start, READ_AHEAD_STEP, os.POSIX_FADV_WILLNEED)
+            with suppress(OSError), path.open("rb", buffering=0) as file:
+                while not over.is_set() and file.readinto(scratch):
+                    pass
 
-    if hasattr(os, "posix_fadvise"):
-        threading.Thread(target=ask, daemon=True).start()
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

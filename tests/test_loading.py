@@ -15,7 +15,7 @@ from face_photos import person
 from safetensors.torch import load_file, save_file
 from single_file import write_single_file
 
-from instantid import loading, streaming
+from instantid import assembly, loading, memory_plan, streaming
 from instantid.bundle import MODELS
 from instantid.generation import generate_image
 from instantid.hardware import Hardware
@@ -29,7 +29,7 @@ from ip_adapter.errors import MachineError, StateError, UserError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline as Pipeline
 
 REQUEST = GenerationRequest(person(), "a person", steps=2, width=64, height=80, seed=3)
-STAGES = ("start", "faces", "identitynet", "base", "adapter", "ready")
+STAGES = ("start", "faces", "base", "identitynet", "adapter", "ready")
 # Of 255, the most that a pixel may move by: sums in another order, and half precision.
 ROUNDING, HALF = 1, 24
 
@@ -98,8 +98,9 @@ def test_the_switches_of_the_plan_are_set_on_the_models(random_bundle):
 
 
 def test_a_picture_larger_than_a_tile_is_decoded_in_tiles_to_its_size(random_bundle, monkeypatch):
-    monkeypatch.setattr(loading, "TILE_PIXELS", 64)
+    monkeypatch.setattr(memory_plan, "TILES_GIB", {64: 0.1})
     models = loaded(random_bundle, vae_tiling=True)
+    assert models.pipeline.vae.tile_sample_min_size == 64
     (image,) = generate_image(models, replace(REQUEST, width=136, height=96, steps=1)).images
     assert image.size == (136, 96)
     assert np.asarray(image).std() > 10
@@ -320,7 +321,7 @@ READERS = {
     "second text encoder": (streaming, "place", transformers.CLIPTextModelWithProjection),
     "tokenizers": (Pipeline, "from_pretrained"),
     "adapter": (Pipeline, "load_ip_adapter_instantid"),
-    "switches": (loading, "_apply"),
+    "switches": (assembly, "_apply"),
 }
 
 
@@ -328,7 +329,7 @@ READERS = {
 def living(monkeypatch):
     """Weak references to what a loading holds: face analysis and models, as they are made."""
     references = []
-    analyser, model_from_pretrained = loading.FaceAnalyser, loading._load
+    analyser, placed = loading.FaceAnalyser, assembly._placed
 
     def remembered(make):
         def made(*args, **kwargs):
@@ -339,7 +340,7 @@ def living(monkeypatch):
         return made
 
     monkeypatch.setattr(loading, "FaceAnalyser", remembered(analyser))
-    monkeypatch.setattr(loading, "_load", remembered(model_from_pretrained))
+    monkeypatch.setattr(assembly, "_placed", remembered(placed))
     return references
 
 
@@ -366,7 +367,7 @@ def test_a_file_that_cannot_be_read_keeps_nothing_of_what_was_read_before(copy, 
     (copy / "base/vae/config.json").write_text('{"down_block_types": ["NoSuchBlock"]}')
     error = refusal(copy)
     assert error.facts["what"] == copy / "base/vae"
-    assert len(living) == 3  # face analysis, IdentityNet, UNet
+    assert len(living) == 2  # face analysis, UNet
     assert [reference() for reference in living if reference() is not None] == []
 
 
@@ -374,14 +375,14 @@ def test_too_little_memory_for_a_single_file_is_not_taken_for_a_damaged_file(sin
     def fail(*_args, **_kwargs):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 5135368192 bytes.")
 
-    monkeypatch.setattr(loading, "models_from_single_file", fail)
+    monkeypatch.setattr(assembly, "map_single_file", fail)
     with pytest.raises(MachineError) as caught:
         loaded(single_file)
     assert caught.value.code == "loading.out_of_memory"
 
 
 def test_a_bug_in_loading_keeps_its_kind(random_bundle, monkeypatch):
-    monkeypatch.setattr(loading, "_apply", lambda *_: 1 / 0)
+    monkeypatch.setattr(assembly, "_apply", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         loaded(random_bundle)
 

@@ -21,8 +21,8 @@ from instantid.streaming import (
     Transfer,
     copy_in_pieces,
     copy_to_cuda,
-    model_from_folder,
-    models_from_single_file,
+    map_folder,
+    map_single_file,
     weight_paths,
 )
 
@@ -58,7 +58,7 @@ def assert_same(model, other):
 
 
 def streamed(cls, folder, dtype=torch.float32, **options):
-    return model_from_folder(cls, folder, device="cpu", dtype=dtype, **options)
+    return map_folder(cls, folder, **options).placed("cpu", dtype)
 
 
 def stored(folder, dtype):
@@ -157,7 +157,8 @@ def test_a_single_file_gives_the_models_of_its_folder(copy, tmp_path, stored_as,
     file = write_single_file(copy, tmp_path / "base.safetensors")
     stored_tensors = {name: tensor.to(stored_as) for name, tensor in load_file(file).items()}
     save_file(stored_tensors, file, metadata={"format": "pt"})
-    for name, model in models_from_single_file(CLASSES, file, copy, device="cpu", dtype=dtype):
+    for name, cls in CLASSES.items():
+        model = map_single_file(cls, file, copy / name).placed("cpu", dtype)
         stored(copy / name, stored_as)
         assert_same(model, by_the_library(CLASSES[name], copy / name, dtype))
 
@@ -172,9 +173,9 @@ def test_what_a_single_file_holds_besides_is_left_out(copy, tmp_path):
         "model_ema.decay": torch.zeros(()),
     }
     save_file(load_file(file) | more, file, metadata={"format": "pt"})
-    models = dict(models_from_single_file(CLASSES, file, copy, device="cpu", dtype=torch.float32))
-    assert_same(models["text_encoder"], streamed(CLIPTextModel, copy / "text_encoder"))
-    assert_same(models["text_encoder_2"], streamed(CLIPTextModelWithProjection, copy / "text_encoder_2"))
+    for name in ("text_encoder", "text_encoder_2"):
+        model = map_single_file(CLASSES[name], file, copy / name).placed("cpu", torch.float32)
+        assert_same(model, streamed(CLASSES[name], copy / name))
 
 
 # Strict
@@ -249,18 +250,17 @@ MEASURED = """
 import gc, json, sys
 from pathlib import Path
 import torch
-from instantid.streaming import UNet2DConditionModel, model_from_folder, models_from_single_file
+from instantid.streaming import UNet2DConditionModel, map_folder, map_single_file
 
 def anonymous():
     gc.collect()
     return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
 
 def folder(base, dtype):
-    return model_from_folder(UNet2DConditionModel, base / "unet", device="cpu", dtype=dtype)
+    return map_folder(UNet2DConditionModel, base / "unet").placed("cpu", dtype)
 
 def single_file(base, dtype):
-    classes = {"unet": UNet2DConditionModel}
-    return dict(models_from_single_file(classes, base.with_suffix(".safetensors"), base, device="cpu", dtype=dtype))
+    return map_single_file(UNet2DConditionModel, base.with_suffix(".safetensors"), base / "unet").placed("cpu", dtype)
 
 grown, kept = {}, []
 kept.append(folder(Path(sys.argv[1]), torch.float16))  # what the libraries allocate the first time
@@ -268,8 +268,7 @@ for load in (folder, single_file):
     for precision in ("float32", "float16"):
         before = anonymous()
         kept.append(load(Path(sys.argv[2]), getattr(torch, precision)))
-        model = kept[-1] if load is folder else kept[-1]["unet"]
-        for parameter in model.parameters():
+        for parameter in kept[-1].parameters():
             parameter.detach().flatten()[::512].sum()  # touches every page of the file
         grown[f"{load.__name__} {precision}"] = anonymous() - before
 print(json.dumps(grown))
@@ -345,26 +344,26 @@ def test_what_goes_wrong_in_a_thread_is_raised(monkeypatch):
 
 
 def test_reading_ahead_of_a_file_that_is_not_there_is_silent(tmp_path):
-    """Only a hint: who reads the file says what is wrong. An error in the thread would be a warning, so a failure."""
+    """Who reads the file for its sake says what is wrong. An error in the thread would be a warning, so a failure."""
     (tmp_path / "there").write_bytes(b"0" * 100)
     before = set(threading.enumerate())
-    streaming.read_ahead([tmp_path / "gone", tmp_path / "there"])
-    for thread in set(threading.enumerate()) - before:
-        thread.join()
+    with streaming.reading_ahead([tmp_path / "gone", tmp_path / "there"]):
+        pass
+    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize(
     "transfer",
-    [Transfer(), Transfer(threads=1), Transfer(piece=0), Transfer(piece=4096, pinned=False, read_ahead=False)],
-    ids=["as it is", "one thread", "no buffer", "small buffer"],
+    [Transfer(), Transfer(threads=1), Transfer(piece=0), Transfer(piece=4096, pinned=False), Transfer(reads=False)],
+    ids=["as it is", "one thread", "no buffer", "small buffer", "mapped"],
 )
 @pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
 @pytest.mark.parametrize("name", CLASSES)
 def test_on_a_card_the_bits_are_those_of_the_processor(random_bundle, name, dtype, transfer):
     folder = random_bundle / "base" / name
-    model = model_from_folder(CLASSES[name], folder, device="cuda", dtype=dtype, transfer=transfer)
+    model = map_folder(CLASSES[name], folder).placed("cuda", dtype, transfer)
     assert {tensor.device.type for tensor in model.state_dict().values()} == {"cuda"}
     assert {buffer.device.type for buffer in model.buffers()} <= {"cuda"}
     assert_same(model.cpu(), by_the_library(CLASSES[name], folder, dtype))
