@@ -46,7 +46,7 @@ FLAGS = (
 # What the pages of gradio 4 and 5 ask for by themselves and do without.
 GRADIO_S_OWN = ("iframeResizer", "manifest.json")
 SIZES = {"desktop": (1280, 900), "phone": (400, 850)}
-SECONDS = 20  # the longest wait for anything the page should do
+SECONDS = 40  # the longest wait for anything the page should do
 
 
 class Page:
@@ -330,6 +330,7 @@ def test_what_was_set_is_there_again_after_a_reload_and_in_the_next_session(driv
     generator, kept = FakeGenerator(), tmp_path / "settings.json"
     with served(generator, kept) as demo, visit(driver, demo, generator) as page:
         page.press("English")
+        page.reads("Generate")  # what is set before the page has changed may be lost with its Spanish words
         page.upload("#face", photo)
         page.write("#prompt", "a person in the snow")
         page.find("#style input").send_keys(Keys.CONTROL, "a")
