@@ -64,8 +64,8 @@ INSIGHTFACE_IMPORTS = {
     "tqdm": "tqdm",
 }
 
-ENOUGH_RAM_GIB = 10.0  # a free Colab has 12.7 and is enough when components go straight to the GPU
-WHOLE_VRAM_GIB = 11.0  # everything resident at 1024×1024; below that the memory plan offloads
+ENOUGH_RAM_GIB = 6.0  # weights go straight to the GPU: what stays is Python, its libraries and what waits its turn
+WHOLE_VRAM_GIB = 12.0  # everything resident at 1024×1024; below that the memory plan finds another way
 WEIGHTS_GIB = 10.0  # base model, IdentityNet, adapter and face models in fp16
 
 HARDWARE = "instantid.hardware"  # asked in the same child as the libraries

@@ -8,7 +8,6 @@ file anew in each session, and its cache would hold a second copy.
 import errno
 import glob
 import io
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +15,6 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # huggingface_hub reads it once, at import
 
 from filelock import FileLock, Timeout
 from huggingface_hub import HfApi, hf_hub_url

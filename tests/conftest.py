@@ -1,16 +1,15 @@
 """What every test shares: the surroundings of a run, and the random bundle, written and loaded once."""
 
 import gc
+import importlib
 import os
 import time
 import types
 
 import pytest
 
-# No test talks to a model hub or sends statistics, whatever the machine allows.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+importlib.import_module("instantid")  # before any library: it tells them to send no statistics
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test talks to a model hub, whatever the machine allows
 # Toy models are too small to share: a second thread makes their pictures slower, by half.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -106,7 +106,7 @@ def test_a_machine_without_a_gpu_is_warned_that_it_is_slow(environment):
 
 
 def test_memory_and_disk_are_judged_when_they_are_known(environment):
-    hardware = types.SimpleNamespace(ram_gib=6.0, vram_gib=None, disk_gib=50.0)
+    hardware = types.SimpleNamespace(ram_gib=4.0, vram_gib=None, disk_gib=50.0)
     levels = {finding.subject: finding.level for finding in environment.report(hardware=hardware).findings}
     assert (levels["ram"], levels["disk"]) == ("warning", "ok")
     assert "vram" not in levels

@@ -1,6 +1,7 @@
 """Downloads, by the real huggingface_hub client from a hub on this machine."""
 
 import errno
+import os
 import re
 import threading
 from dataclasses import replace
@@ -370,4 +371,6 @@ def test_the_token_is_sent_and_never_shown(hub, tmp_path):
 
 
 def test_statistics_are_off():
+    """Set by `instantid` itself before any library is imported, and never by the tests."""
     assert huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"

@@ -105,8 +105,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "check.vram": ("VRAM {gib:.1f} GiB - Suficiente", "VRAM {gib:.1f} GiB - Enough"),
     "check.vram_low": (
-        "VRAM {gib:.1f} GiB - Los modelos enteros ocupan unos {needed:.0f} GiB: se cargarán por partes, más despacio",
-        "VRAM {gib:.1f} GiB - The whole models take about {needed:.0f} GiB: they will be loaded in parts, more slowly",
+        "VRAM {gib:.1f} GiB - Todo a la vez pide unos {needed:.0f} GiB: el plan de memoria buscará otra forma",
+        "VRAM {gib:.1f} GiB - Everything at once takes about {needed:.0f} GiB: the memory plan will find another way",
     ),
     "check.disk": ("Disco {gib:.1f} GiB libres - Suficiente", "Disk {gib:.1f} GiB free - Enough"),
     "check.disk_low": (
