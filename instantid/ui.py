@@ -133,15 +133,19 @@ def create_demo(
             def recall() -> dict:
                 kept = read_settings(settings_file)
                 spoken = kept.language or language
-                if kept.problem:
-                    warn_once(say(kept.problem.key, spoken, **kept.problem.facts))
                 updates = dict(zip(wording.components, wording.updates(spoken)))
                 for name, value in shown_values(fields | kept.fields).items():
                     updates[controls[name]] |= {"value": value}
                 return updates | {about_line: about[spoken], controls["language"]: spoken}
 
+            def warn() -> None:
+                kept = read_settings(settings_file)
+                if kept.problem:
+                    warn_once(say(kept.problem.key, kept.language or language, **kept.problem.facts))
+
             everything = [*wording.components, about_line, controls["language"]]
-            hears.append(demo.load(recall, None, everything, **QUIETLY | IN_QUEUE).then)
+            hears.append(demo.load(recall, None, everything, **QUIETLY).then)
+            demo.load(warn, None, None, **QUIETLY | IN_QUEUE)
         for hear in hears:
             hear(None, controls["language"], None, js=SPEAK, **QUIETLY)
     return demo.queue(default_concurrency_limit=1)
