@@ -45,7 +45,7 @@ def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> Stable
     Raises: UserError for files that cannot be used, torch.OutOfMemoryError.
     """
     names = (*MODEL_CLASSES, "controlnet")
-    with reading_ahead(_files(bundle, plan)), ThreadPoolExecutor(1) as builder:
+    with reading_ahead(_files(bundle, plan)[1:]), ThreadPoolExecutor(1) as builder:  # the first is copied at once
         mapped = {name: builder.submit(_mapped, name, bundle) for name in names}
         if plan.storage != "full":
             wait(mapped.values())  # nothing else may be made while models are built without memory

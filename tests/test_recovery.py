@@ -1,5 +1,6 @@
 """Memory that turns out too small, while loading or drawing: one rung down, and the same request again."""
 
+import dataclasses
 import weakref
 
 import numpy as np
@@ -9,7 +10,7 @@ from face_photos import person
 
 from instantid import assembly, loading
 from instantid.generation import generate_image
-from instantid.hardware import is_out_of_memory
+from instantid.hardware import GIB, is_out_of_memory, limit_vram
 from instantid.loading import load_models
 from instantid.memory_plan import LADDERS, PlanOptions
 from instantid.messages import LANGUAGES, say
@@ -159,6 +160,19 @@ def test_a_request_that_fails_for_another_reason_goes_nowhere(random_bundle):
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         generate_image(models, REQUEST)
     assert models.plan.rung == LADDERS["cpu"][0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_card_a_real_lack_of_memory_is_recovered_from(random_bundle):
+    models = loaded(random_bundle)
+    before = picture(models)
+    torch.cuda.empty_cache()
+    limit_vram(torch.cuda.memory_reserved() / GIB)  # not a byte more than the weights
+    large = dataclasses.replace(REQUEST, width=512, height=512)
+    assert [note.key for note in generate_image(models, large).notes] == ["note.stepped_down"]
+    assert models.plan.offload == "idle"
+    np.testing.assert_array_equal(picture(models), before)
 
 
 # While loading
