@@ -6,7 +6,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from instantid.messages import user_error
 from instantid.monitor import MemoryMonitor
 from instantid.residency import wait_in_ram
 from instantid.storage import keep_in_int8
-from instantid.streaming import MappedModel, map_folder, map_single_file, reading_ahead, weight_paths
+from instantid.streaming import MappedModel, map_folder, map_single_file, weight_paths
 from ip_adapter.checkpoint import preferred_file
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
 
@@ -40,29 +39,27 @@ IN_INT8 = {"full": (), "int8-unet": ("unet",), "int8": LOOP}  # storage of a pla
 def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
     """The pipeline, each model read straight to where the plan wants it, one after the other.
 
-    While one is copied the next is built and the files behind it are read, so that the disk sets the pace.
+    All that is Python's work is done first, on models that hold no memory: beside threads that copy, it would take
+    several times as long and stop them again and again.
 
     Raises: UserError for files that cannot be used, torch.OutOfMemoryError.
     """
-    names = (*MODEL_CLASSES, "controlnet")
-    with reading_ahead(_files(bundle, plan)[1:]), ThreadPoolExecutor(1) as builder:  # the first is copied at once
-        mapped = {name: builder.submit(_mapped, name, bundle) for name in names}
-        if plan.storage != "full":
-            wait(mapped.values())  # nothing else may be made while models are built without memory
-        models = {}
-        for name in names:
-            models[name] = _placed(name, mapped.pop(name).result(), plan)
-            if name in (names[-2], names[-1]):
-                monitor.stage("base" if name in MODEL_CLASSES else "identitynet")
+    mapped = {name: _mapped(name, bundle) for name in (*MODEL_CLASSES, "controlnet")}
+    models = {name: waiting.model for name, waiting in mapped.items()}
     pipeline = _assembled(bundle.base_config if bundle.base.is_file() else bundle.base, **models)
+    for name in MODEL_CLASSES:
+        _placed(name, mapped.pop(name), plan)
+    monitor.stage("base")
     pipeline.load_ip_adapter_instantid(bundle.adapter)
-    _apply(plan, pipeline)
     monitor.stage("adapter")
+    _placed("controlnet", mapped.pop("controlnet"), plan)
+    _apply(plan, pipeline)
+    monitor.stage("identitynet")
     return pipeline
 
 
-def _files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
-    """The large files in the order of loading; none where weights may stay in their files."""
+def large_files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
+    """The files that `assemble` reads whole, in its order; none where weights may stay in their files."""
     if plan.device != "cuda":
         return []
     base = [bundle.base]
@@ -72,7 +69,7 @@ def _files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
             for name, cls in MODEL_CLASSES.items()
             for path in weight_paths(cls, bundle.base / name, bundle.variant_of(name))
         ]
-    return [*base, *weight_paths(ControlNetModel, bundle.identitynet), preferred_file(bundle.adapter)]
+    return [*base, preferred_file(bundle.adapter), *weight_paths(ControlNetModel, bundle.identitynet)]
 
 
 def _mapped(name: str, bundle: Bundle) -> MappedModel:

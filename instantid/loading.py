@@ -10,7 +10,7 @@ from pathlib import Path
 import diffusers
 import transformers
 
-from instantid.assembly import assemble
+from instantid.assembly import assemble, large_files
 from instantid.bundle import Bundle
 from instantid.component_sizes import component_sizes
 from instantid.faces import FaceAnalyser
@@ -27,6 +27,7 @@ from instantid.memory_plan import MemoryPlan, Picture, PlanOptions, choose_plan
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say
 from instantid.monitor import MemoryMonitor
 from instantid.random_bundle import write_random_bundle
+from instantid.streaming import reading_ahead
 from instantid.weights import default_folder, obtain_bundle
 from ip_adapter.errors import InstantIDError, MachineError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
@@ -77,10 +78,11 @@ class Models:
         self.write(say("loading.description", self.language, description=self.bundle.described(self.language)))
         self.write(self.plan.text(self.language))
         try:
-            if failure := self._within_memory(self._load_faces):
-                raise failure
-            while failure := self._assemble():
-                self._take_next_rung(failure)
+            with reading_ahead(large_files(self.bundle, self.plan)):
+                if failure := self._within_memory(self._load_faces):
+                    raise failure
+                while failure := self._assemble():
+                    self._take_next_rung(failure)
         except InstantIDError:
             self.release()
             raise

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
+from typing import BinaryIO
 
 import torch
 from accelerate import init_empty_weights
@@ -46,7 +47,7 @@ OLD_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_at
 # What files of a text encoder also hold, where other programs wrote them: computed, or for comparing with pictures.
 NEEDLESS = ("position_ids", "logit_scale", "text_projection.weight")
 
-READ_AHEAD_STEP = 8 * 2**20  # bytes
+READ_AHEAD_STEP = 32 * 2**20  # bytes; after each the thread waits for its turn with Python
 
 
 @dataclass(frozen=True)
@@ -308,21 +309,35 @@ def copy_in_pieces(
 def reading_ahead(paths: Iterable[Path]) -> Iterator[None]:
     """Meanwhile a thread reads `paths` one after the other, so that the disk is never idle and the kernel has them.
 
-    Who reads a file for its sake says what is wrong with it.
+    What the kernel has already is passed over. Who reads a file for its sake says what is wrong with it.
     """
     over = threading.Event()
 
     def read() -> None:
-        scratch = bytearray(READ_AHEAD_STEP)
+        scratch = memoryview(bytearray(READ_AHEAD_STEP))
         for path in paths:
             with suppress(OSError), path.open("rb", buffering=0) as file:
-                while not over.is_set() and file.readinto(scratch):
-                    pass
+                for start in range(0, path.stat().st_size, READ_AHEAD_STEP):
+                    if over.is_set():
+                        return
+                    if not _is_cached(file, start):
+                        os.preadv(file.fileno(), [scratch], start)
 
     thread = threading.Thread(target=read, daemon=True)
-    thread.start()
+    if hasattr(os, "preadv"):
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
+
+
+def _is_cached(file: BinaryIO, start: int) -> bool:
+    """Whether the kernel has the last page of a step, as far as it tells; files are read from front to back."""
+    try:
+        end = min(start + READ_AHEAD_STEP, os.fstat(file.fileno()).st_size) - 1
+        return os.preadv(file.fileno(), [bytearray(1)], end, os.RWF_NOWAIT) == 1
+    except (AttributeError, OSError):  # not Linux; a file system that cannot tell; not at once
+        return False

@@ -29,7 +29,7 @@ from ip_adapter.errors import MachineError, StateError, UserError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline as Pipeline
 
 REQUEST = GenerationRequest(person(), "a person", steps=2, width=64, height=80, seed=3)
-STAGES = ("start", "faces", "base", "identitynet", "adapter", "ready")
+STAGES = ("start", "faces", "base", "adapter", "identitynet", "ready")
 # Of 255, the most that a pixel may move by: sums in another order, and half precision.
 ROUNDING, HALF = 1, 24
 
@@ -363,11 +363,20 @@ def test_too_little_memory_at_any_stage_is_one_sentence_and_keeps_nothing(random
     assert [reference() for reference in living if reference() is not None] == []
 
 
-def test_a_file_that_cannot_be_read_keeps_nothing_of_what_was_read_before(copy, living):
+def test_a_base_that_cannot_be_read_is_found_before_any_weights_are_read(copy, living):
     (copy / "base/vae/config.json").write_text('{"down_block_types": ["NoSuchBlock"]}')
     error = refusal(copy)
     assert error.facts["what"] == copy / "base/vae"
-    assert len(living) == 2  # face analysis, UNet
+    assert len(living) == 1  # face analysis: no weights are read before all files fit
+    assert [reference() for reference in living if reference() is not None] == []
+
+
+def test_an_adapter_that_cannot_be_read_keeps_nothing_of_what_was_read_before(copy, living):
+    content = torch.load(copy / "ip-adapter.bin", weights_only=True)
+    content["ip_adapter"].popitem()
+    torch.save(content, copy / "ip-adapter.bin")
+    assert refusal(copy).code.startswith("adapter.")
+    assert len(living) == 5  # face analysis and the models of the base
     assert [reference() for reference in living if reference() is not None] == []
 
 

@@ -1,6 +1,7 @@
 """Weights streamed from files: bit for bit what the libraries' own loading gives, without memory of its own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -350,6 +351,27 @@ def test_reading_ahead_of_a_file_that_is_not_there_is_silent(tmp_path):
     with streaming.reading_ahead([tmp_path / "gone", tmp_path / "there"]):
         pass
     assert set(threading.enumerate()) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="nothing is read ahead where this is missing")
+@pytest.mark.parametrize("cached", [(), (0,), (1, 2)], ids=["nothing is", "the first step is", "the others are"])
+def test_what_the_kernel_does_not_have_is_read_ahead_step_by_step(tmp_path, monkeypatch, cached):
+    (tmp_path / "file").write_bytes(bytes(range(25)))
+    read, all_read = [], threading.Event()
+    preadv = os.preadv
+
+    def remembered(handle, buffers, start):
+        read.append(bytes(buffers[0][: preadv(handle, buffers, start)]))
+        if len(read) == 3 - len(cached):
+            all_read.set()
+
+    monkeypatch.setattr(streaming, "READ_AHEAD_STEP", 10)
+    monkeypatch.setattr(streaming, "_is_cached", lambda file, start: start // 10 in cached)
+    monkeypatch.setattr(os, "preadv", remembered)
+    with streaming.reading_ahead([tmp_path / "file"]):
+        assert all_read.wait(10)
+    steps = [bytes(range(start, min(start + 10, 25))) for start in (0, 10, 20)]
+    assert read == [step for number, step in enumerate(steps) if number not in cached]
 
 
 @pytest.mark.gpu
