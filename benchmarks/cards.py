@@ -60,7 +60,7 @@ def imitated(card: Card) -> Hardware:
     )
 
 
-def child(name: str, bundle: Path, request: GenerationRequest, picture: Path) -> dict:
+def draw(name: str, bundle: Path, request: GenerationRequest, picture: Path) -> dict:
     card = CARDS[name]
     hardware = imitated(card)
     options = dataclasses.replace(card.options, memory_fraction=card.limit / card.vram)
@@ -114,18 +114,10 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--cards", nargs="+", choices=tuple(CARDS), default=tuple(CARDS))
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--picture", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    same = ["--width", arguments.width, "--height", arguments.height, "--steps", arguments.steps]
-    same += ["--photo", arguments.photo] if arguments.photo else []
-    if arguments.child:
-        photo = arguments.photo or get_image("t1", to_rgb=True)
-        size = {"width": arguments.width, "height": arguments.height}
-        request = GenerationRequest(face=photo, prompt="a person in the snow", seed=0, steps=arguments.steps, **size)
-        figures = child(arguments.cards[0], arguments.bundle, request, arguments.picture)
-        arguments.child.write_text(json.dumps(figures))
-        return
+    size = {"width": arguments.width, "height": arguments.height}
+    photo = arguments.photo or get_image("t1", to_rgb=True)
+    request = GenerationRequest(face=photo, prompt="a person in the snow", seed=0, steps=arguments.steps, **size)
     bundle = arguments.bundle or write_full_size_bundle(Path(tempfile.gettempdir()) / "instantid-full-size")
     torch.cuda.empty_cache()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, diffusers {diffusers.__version__}")
@@ -138,7 +130,7 @@ def main() -> None:
     for name in arguments.cards:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "picture.npy"
-            figures = measured_alone(__file__, "--cards", name, "--bundle", bundle, "--picture", file, *same)
+            figures = measured_alone(draw, name, bundle, request, file)
             picture = np.load(file) if file.exists() else None
         everything[name] = figures
         if "error" in figures:

@@ -8,7 +8,6 @@ its own and counts from after the imports and the start of CUDA. A cold cache: t
 """
 
 import argparse
-import importlib
 import json
 import os
 import shutil
@@ -16,12 +15,16 @@ import tempfile
 from pathlib import Path
 
 import torch
+from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
 from full_size_bundle import write_full_size_bundle
 from own_process import GIB, anonymous_peak, measured_alone, row, stopwatch, table
 from safetensors.torch import load_file, save_file
 from single_file import write_single_file
 
+from instantid.bundle import open_bundle
 from instantid.hardware import prepare_allocator
+from instantid.loading import load_bundle
+from instantid.memory_plan import PlanOptions
 
 LAYOUTS = ("fp16 folder", "single file", "fp32 folder")
 WAYS = ("original", "ours")
@@ -29,17 +32,15 @@ WAYS = ("original", "ours")
 
 def original(bundle: Path) -> object:
     """As the published demo loads: every model on the CPU, then to the GPU; the adapter's pickle read twice."""
-    from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
-
     half = {"torch_dtype": torch.float16}
     identitynet = ControlNetModel.from_pretrained(bundle / "ControlNetModel", **half)
     base = bundle / "base"
-    load = StableDiffusionXLControlNetPipeline.from_pretrained
+    read = StableDiffusionXLControlNetPipeline.from_pretrained
     if not base.exists():
         base = bundle / "base.safetensors"
-        load = StableDiffusionXLControlNetPipeline.from_single_file
+        read = StableDiffusionXLControlNetPipeline.from_single_file
         half |= {"config": str(bundle / "base_config")}
-    pipeline = load(str(base), controlnet=identitynet, add_watermarker=False, local_files_only=True, **half).to("cuda")
+    pipeline = read(str(base), controlnet=identitynet, add_watermarker=False, local_files_only=True, **half).to("cuda")
     adapter = bundle / "ip-adapter.bin"
     resampler = torch.load(adapter, map_location="cpu", weights_only=True)["image_proj"]
     layers = torch.load(adapter, map_location="cpu", weights_only=True)["ip_adapter"]
@@ -48,17 +49,11 @@ def original(bundle: Path) -> object:
 
 
 def ours(bundle: Path) -> object:
-    from instantid.bundle import open_bundle
-    from instantid.loading import load_bundle
-    from instantid.memory_plan import PlanOptions
-
     options = PlanOptions(offload="none", storage="full", memory_fraction=1.0)
     return load_bundle(open_bundle(bundle), options=options, write=lambda line: None)
 
 
-def child(way: str, bundle: Path) -> dict:
-    for library in ("diffusers", "transformers", "instantid.loading"):
-        importlib.import_module(library)  # before the clock starts, as in a notebook
+def load(way: str, bundle: Path) -> dict:
     if way == "ours":
         prepare_allocator()
     torch.zeros(1, device="cuda")
@@ -111,12 +106,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        arguments.child.write_text(json.dumps(child(arguments.way, arguments.bundle)))
-        return
     bundle = arguments.bundle or write_full_size_bundle(Path(tempfile.gettempdir()) / "instantid-full-size")
     torch.cuda.empty_cache()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
@@ -129,7 +119,7 @@ def main() -> None:
             for way in WAYS:
                 if cache == "cold":
                     forget(folder)
-                of[way] = measured_alone(__file__, "--way", way, "--bundle", folder)
+                of[way] = measured_alone(load, way, folder)
             figures[f"{layout}, {cache}"] = of
             if errors := {way: found["error"] for way, found in of.items() if "error" in found}:
                 row(layout, cache, errors)

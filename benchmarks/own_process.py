@@ -1,29 +1,35 @@
-"""Each measurement in a process of its own, so that nothing of one is left for the next: `measured_alone` starts the
-calling script again with `--child`, and takes the figures it writes."""
+"""Each measurement in a process of its own, so that nothing of one is left for the next.
+
+The processes are forks of one that has imported the libraries and done nothing else: on a slow disk importing takes
+longer than what is measured.
+"""
 
 import contextlib
-import json
-import subprocess
-import sys
-import tempfile
+import multiprocessing
+import os
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 GIB = 2**30
 SAMPLE_SECONDS = 0.01
+IMPORTED = ("torch", "diffusers", "transformers", "insightface.app", "instantid.loading", "instantid.generation")
 
 
-def measured_alone(script: str, *arguments: object) -> dict:
-    """The figures of `script --child FILE arguments…`: a dict, or {"error": its last line} if it failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "figures.json"
-        command = [sys.executable, script, "--child", file, *arguments]
-        ended = subprocess.run([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-        if file.exists():
-            return json.loads(file.read_text())
-        return {"error": (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]}
+def measured_alone(measure: Callable[..., dict], *arguments: object) -> dict:
+    """What `measure(*arguments)` returns in a process of its own, or {"error": why it failed}.
+
+    `measure` and `arguments` are pickled, so `measure` is a function of a module.
+    """
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # a process that asked CUDA itself cannot be forked
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(list(IMPORTED))
+    with ProcessPoolExecutor(1, processes) as pool:
+        try:
+            return pool.submit(measure, *arguments).result()
+        except Exception as error:  # whatever it is belongs into the table, and the next row goes on
+            return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
 def anonymous_gib() -> float:
