@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 GIB = 2**30
 SAMPLE_SECONDS = 0.01
@@ -27,9 +28,16 @@ def measured_alone(measure: Callable[..., dict], *arguments: object) -> dict:
     processes.set_forkserver_preload(list(IMPORTED))
     with ProcessPoolExecutor(1, processes) as pool:
         try:
-            return pool.submit(measure, *arguments).result()
-        except Exception as error:  # whatever it is belongs into the table, and the next row goes on
-            return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+            return pool.submit(_attempt, measure, *arguments).result()
+        except BrokenProcessPool:
+            return {"error": "the process was killed"}
+
+
+def _attempt(measure: Callable[..., dict], *arguments: object) -> dict:
+    try:
+        return measure(*arguments)
+    except Exception as error:  # whatever it is belongs into the table, and the next row goes on
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"}
 
 
 def anonymous_gib() -> float:

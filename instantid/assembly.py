@@ -17,7 +17,7 @@ from instantid.hardware import free_memory, is_out_of_memory
 from instantid.memory_plan import MemoryPlan
 from instantid.messages import user_error
 from instantid.monitor import MemoryMonitor
-from instantid.residency import wait_in_ram
+from instantid.residency import resampler_visits, wait_in_ram
 from instantid.storage import keep_in_int8
 from instantid.streaming import MappedModel, map_folder, map_single_file, weight_paths
 from ip_adapter.checkpoint import preferred_file
@@ -50,11 +50,12 @@ def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> Stable
     for name in MODEL_CLASSES:
         _placed(name, mapped.pop(name), plan)
     monitor.stage("base")
-    pipeline.load_ip_adapter_instantid(bundle.adapter)
-    monitor.stage("adapter")
+    # Before the adapter: while its weights are rounded to 8 bits they are there in full, and nothing else may be.
     _placed("controlnet", mapped.pop("controlnet"), plan)
-    _apply(plan, pipeline)
     monitor.stage("identitynet")
+    pipeline.load_ip_adapter_instantid(bundle.adapter)
+    _apply(plan, pipeline)
+    monitor.stage("adapter")
     return pipeline
 
 
@@ -69,7 +70,7 @@ def large_files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
             for name, cls in MODEL_CLASSES.items()
             for path in weight_paths(cls, bundle.base / name, bundle.variant_of(name))
         ]
-    return [*base, preferred_file(bundle.adapter), *weight_paths(ControlNetModel, bundle.identitynet)]
+    return [*base, *weight_paths(ControlNetModel, bundle.identitynet), preferred_file(bundle.adapter)]
 
 
 def _mapped(name: str, bundle: Bundle) -> MappedModel:
@@ -117,6 +118,8 @@ def reading(what: Path) -> Iterator[None]:
 
 def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> None:
     """The switches of the plan; each keeps the identity."""
+    if plan.precision == "float16":
+        pipeline.vae.register_to_config(force_upcast=plan.vae_precision == "float32")
     if plan.vae_slicing:
         pipeline.vae.enable_slicing()
     if plan.vae_tile:
@@ -129,6 +132,8 @@ def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> No
         wait_in_ram(pipeline, plan.device, plan.pinned)
     elif plan.offload == "model":
         pipeline.enable_model_cpu_offload()
+        resampler_visits(pipeline, plan.device)
     elif plan.offload == "sequential":
         pipeline.enable_sequential_cpu_offload()
+        resampler_visits(pipeline, plan.device)
     pipeline.set_progress_bar_config(disable=True)

@@ -48,6 +48,7 @@ class ComponentSizes:
     vae: ComponentSize
     identity_layers: ComponentSize  # keys and values of the identity attention, part of the UNet once loaded
     resampler: ComponentSize
+    vae_overflows: bool = True  # whether the base says that its VAE cannot decode in half precision; SDXL's own cannot
 
 
 def component_sizes(bundle: Bundle) -> ComponentSizes:
@@ -69,7 +70,14 @@ def component_sizes(bundle: Bundle) -> ComponentSizes:
         identitynet=_size(_headers(_files(bundle.identitynet))),
         identity_layers=_size(_beginning(adapter, ("ip_adapter.",))),
         resampler=_size(_beginning(adapter, ("image_proj.",))),
+        vae_overflows=_vae_overflows(bundle.base_config if bundle.base.is_file() else bundle.base),
     )
+
+
+def _vae_overflows(base: Path | None) -> bool:
+    file = base / "vae" / "config.json" if base else None
+    # diffusers assumes it too where the description says nothing.
+    return json.loads(file.read_text(encoding="utf-8")).get("force_upcast", True) if file and file.is_file() else True
 
 
 def _files(folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ MEGAPIXEL = 1024 * 1024  # of SDXL's square picture
 OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
 STORAGES = ("full", "int8-unet", "int8")
+VAE_PRECISIONS = ("float16", "float32")
 WHY_STORAGE = dict(zip(STORAGES, ("plan.why_storage_full", "plan.why_storage_int8_unet", "plan.why_storage_int8")))
 
 
@@ -59,10 +60,10 @@ LADDERS = {
 DENOISING_GIB = 0.58  # per megapixel, both halves of guidance, in half precision
 TEXT_GIB = 0.05
 LARGER_TEXT_ENCODER = 0.85  # its share of both: from RAM they come one after the other
-DECODING_GIB = 4.9  # per megapixel, a whole picture in float32, as SDXL's own VAE needs it
+DECODING_GIB = 4.9  # per megapixel, a whole picture in float32
 # Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
 TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
-DECODING_BYTES = {"float16": 4, "bfloat16": 2, "float32": 4}  # diffusers lets no such VAE decode in float16
+SMALLEST_TILE = min(TILES_GIB)  # slow and furthest from the whole picture: only where no rung but the slowest is left
 # What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
 MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
 WORKSPACE_GIB = 0.05  # cuBLAS
@@ -85,6 +86,7 @@ class PlanOptions:
     precision: str | None = None  # one of PRECISIONS
     offload: str | None = None  # one of OFFLOADS
     storage: str | None = None  # one of STORAGES
+    vae_precision: str | None = None  # one of VAE_PRECISIONS, where the models are in float16
     vae_slicing: bool | None = None
     vae_tiling: bool | None = None
     attention_slicing: bool | None = None
@@ -111,6 +113,7 @@ class MemoryPlan:
     precision: str
     offload: str
     storage: str
+    vae_precision: str  # that pictures are decoded in
     vae_slicing: bool
     vae_tiling: bool
     attention_slicing: bool
@@ -181,7 +184,11 @@ def choose_plan(
         if not rungs:
             raise machine_error("plan.nothing_below")
     budget = _budget(device, hardware, options)
-    plans = [_plan(rung, device, hardware, sizes, options, picture, budget) for rung in rungs]
+    plans = []
+    for rung, following in zip(rungs, (*rungs[1:], None)):
+        is_last = following is None or following.offload == "sequential"
+        tiles = tuple(TILES_GIB) if is_last else tuple(tile for tile in TILES_GIB if tile != SMALLEST_TILE)
+        plans.append(_plan(rung, tiles, device, hardware, sizes, options, picture, budget))
     room = hardware.ram_free_gib - RAM_MARGIN_GIB
     in_ram = [plan for plan in plans if plan.ram_gib <= room]
     if not in_ram:
@@ -228,6 +235,7 @@ def _fits(peak: float, budget: float) -> bool:
 
 def _plan(
     rung: Rung,
+    tiles: tuple[int, ...],
     device: str,
     hardware: Hardware,
     sizes: ComponentSizes,
@@ -235,8 +243,9 @@ def _plan(
     picture: Picture,
     budget: float,
 ) -> MemoryPlan:
-    tile = _tile(rung, sizes, picture, options, budget)
-    peaks = expected_vram(rung, sizes, picture, tile)
+    vae_precision = _vae_precision(rung, sizes, options)
+    tile = _tile(rung, tiles, sizes, picture, options, budget)
+    peaks = expected_vram(rung, sizes, picture, tile, vae_precision)
     has_vram = device == "cuda"
     ram = PROCESS_GIB + (_waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
@@ -244,6 +253,7 @@ def _plan(
         precision=rung.precision,
         offload=rung.offload,
         storage=rung.storage,
+        vae_precision=vae_precision,
         vae_slicing=True if options.vae_slicing is None else options.vae_slicing,
         vae_tiling=tile is not None,
         attention_slicing=device == "mps" if options.attention_slicing is None else options.attention_slicing,
@@ -269,7 +279,16 @@ def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
     return {name: getattr(sizes, name).parameters * bytes_each / GIB for name, bytes_each in widths.items()}
 
 
-def expected_vram(rung: Rung, sizes: ComponentSizes, picture: Picture, tile: int | None) -> dict[str, float]:
+def _vae_precision(rung: Rung, sizes: ComponentSizes, options: PlanOptions) -> str:
+    """What pictures are decoded in: in the precision of the models, unless the VAE overflows in it."""
+    if rung.precision != "float16":
+        return rung.precision
+    return options.vae_precision or ("float32" if sizes.vae_overflows else "float16")
+
+
+def expected_vram(
+    rung: Rung, sizes: ComponentSizes, picture: Picture, tile: int | None, vae_precision: str = "float32"
+) -> dict[str, float]:
     """Phase of a picture -> the peak in use of the memory that is computed in: VRAM, or RAM without a GPU of its own.
 
     Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what
@@ -281,7 +300,7 @@ def expected_vram(rung: Rung, sizes: ComponentSizes, picture: Picture, tile: int
     wide = BYTES[rung.precision] / 2  # activations are as wide as the weights
     denoising = DENOISING_GIB * picture.megapixels * wide * _width(sizes, "unet")
     text_encoder = weights["text_encoders"] * LARGER_TEXT_ENCODER
-    width = DECODING_BYTES[rung.precision]
+    width = BYTES[vae_precision]
     vae = weights["vae"] * width / BYTES[rung.precision] if rung.offload != "sequential" else 0.0
     decoding = (TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels) * width / 4 * _width(sizes, "vae")
     there = {
@@ -306,11 +325,21 @@ def _waiting_gib(rung: Rung, weights: dict[str, float]) -> float:
     return {"none": 0.0, "idle": idle}.get(rung.offload, sum(weights.values()))
 
 
-def _tile(rung: Rung, sizes: ComponentSizes, picture: Picture, options: PlanOptions, budget: float) -> int | None:
-    """The side of a VAE tile: the largest that fits, None for the whole picture at once."""
-    wanted = {None: (None, *TILES_GIB), True: tuple(TILES_GIB), False: (None,)}[options.vae_tiling]
-    fitting = (tile for tile in wanted if _fits(expected_vram(rung, sizes, picture, tile)["decoding"], budget))
-    return next(fitting, wanted[-1])
+def _tile(
+    rung: Rung,
+    tiles: tuple[int, ...],
+    sizes: ComponentSizes,
+    picture: Picture,
+    options: PlanOptions,
+    budget: float,
+) -> int | None:
+    """The side of a VAE tile: the largest of `tiles` that fits, None for the whole picture at once."""
+    wanted = {None: (None, *tiles), True: tiles, False: (None,)}[options.vae_tiling]
+    vae_precision = _vae_precision(rung, sizes, options)
+    for tile in wanted:
+        if _fits(expected_vram(rung, sizes, picture, tile, vae_precision)["decoding"], budget):
+            return tile
+    return wanted[-1]
 
 
 def _reasons(
@@ -323,6 +352,7 @@ def _reasons(
         "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
         "offload": offload,
         "storage": (WHY_STORAGE[plan.storage], {}),
+        "vae_precision": (_why_vae_precision(plan), {}),
         "vae_slicing": ("plan.why_vae_slicing", {}),
         "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
         "attention_slicing": (f"plan.why_attention_slicing_{'mps' if plan.attention_slicing else 'off'}", {}),
@@ -332,6 +362,10 @@ def _reasons(
     if plan.memory_fraction is not None:
         reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
     return reasons | {choice: ("plan.why_asked", {}) for choice in _asked(options)}
+
+
+def _why_vae_precision(plan: MemoryPlan) -> str:
+    return "plan.why_vae_precision_same" if plan.vae_precision == plan.precision else "plan.why_vae_precision_wider"
 
 
 def _why_offload(
@@ -372,6 +406,7 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
         "precision": PRECISIONS,
         "offload": OFFLOADS,
         "storage": STORAGES,
+        "vae_precision": VAE_PRECISIONS,
     }
     for name, allowed in words.items():
         value = getattr(options, name)

@@ -73,6 +73,11 @@ def wait_in_ram(pipeline: InstantIDMixin, device: str | torch.device, pinned: bo
         add_hook_to_module(module, Stay(device))
 
 
+def resampler_visits(pipeline: InstantIDMixin, device: str | torch.device) -> None:
+    """Under diffusers' own offload, which does not know the Resampler: its tokens are the GPU's, to the last bit."""
+    add_hook_to_module(pipeline.image_proj_model, Visit(torch.device(device), pinned=False))
+
+
 def leave_gpu(pipeline: InstantIDMixin) -> None:
     """Back to RAM with whoever still visits: the VAE after decoding, and everyone after an error."""
     for module in _idle(pipeline):

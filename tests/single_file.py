@@ -62,7 +62,10 @@ def write_single_file(base_folder: Path, path: Path) -> Path:
     base_folder, path = Path(base_folder), Path(path)
     config = {name: json.loads((base_folder / name / "config.json").read_text()) for name in ("unet", "vae")}
     unet, vae = (load_file(base_folder / name / "diffusion_pytorch_model.safetensors") for name in ("unet", "vae"))
-    text, text_2 = (load_file(base_folder / name / "model.safetensors") for name in ("text_encoder", "text_encoder_2"))
+    text, text_2 = (
+        {_text_name(name): tensor for name, tensor in load_file(base_folder / name / "model.safetensors").items()}
+        for name in ("text_encoder", "text_encoder_2")
+    )
     layers, levels = config["unet"]["layers_per_block"], len(config["vae"]["up_block_types"])
     tensors = (
         {f"model.diffusion_model.{_unet_name(name, layers, unet)}": tensor for name, tensor in unet.items()}
@@ -79,6 +82,11 @@ def _renamed(name: str, table: dict[str, str]) -> str:
     for old, new in table.items():
         name = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", new, name)
     return name
+
+
+def _text_name(name: str) -> str:
+    """As transformers called it before 5.6 dropped the prefix, and as Stability's layout does."""
+    return name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}"
 
 
 def _unet_name(name: str, layers: int, unet: Tensors) -> str:

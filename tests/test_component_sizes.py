@@ -16,7 +16,7 @@ from instantid.hardware import memory_in_use
 from ip_adapter.checkpoint import read_checkpoint
 from ip_adapter.convert import convert_to_safetensors
 
-PARTS = [field.name for field in dataclasses.fields(ComponentSizes)]
+PARTS = [field.name for field in dataclasses.fields(ComponentSizes) if field.name != "vae_overflows"]
 UNET = "base/unet/diffusion_pytorch_model.safetensors"
 
 
@@ -66,6 +66,15 @@ def test_the_numbers_are_those_of_the_models_that_the_loader_makes(random_bundle
 def test_bytes_are_the_parameters_in_their_precision(random_bundle):
     for size in (getattr(sizes(random_bundle), part) for part in PARTS):
         assert (size.bytes_on_disk, size.precision) == (4 * size.parameters, "float32")
+
+
+@pytest.mark.parametrize(("said", "expected"), [(False, False), (True, True), (None, True)])
+def test_whether_the_vae_overflows_is_what_its_description_says(copy, said, expected):
+    file = copy / "base" / "vae" / "config.json"
+    config = json.loads(file.read_text())
+    config.pop("force_upcast", None)
+    file.write_text(json.dumps(config if said is None else config | {"force_upcast": said}))
+    assert sizes(copy).vae_overflows is expected
 
 
 def test_a_base_in_one_file_has_the_sizes_of_the_folder_that_it_was_made_of(random_bundle, tmp_path):

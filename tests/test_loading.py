@@ -20,7 +20,7 @@ from instantid.bundle import MODELS
 from instantid.generation import generate_image
 from instantid.hardware import Hardware
 from instantid.loading import load_models
-from instantid.memory_plan import PlanOptions
+from instantid.memory_plan import VAE_PRECISIONS, PlanOptions
 from instantid.messages import LANGUAGES, explain, say
 from instantid.random_bundle import DESCRIPTION
 from instantid.request import GenerationRequest
@@ -29,7 +29,7 @@ from ip_adapter.errors import MachineError, StateError, UserError
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline as Pipeline
 
 REQUEST = GenerationRequest(person(), "a person", steps=2, width=64, height=80, seed=3)
-STAGES = ("start", "faces", "base", "adapter", "identitynet", "ready")
+STAGES = ("start", "faces", "base", "identitynet", "adapter", "ready")
 # Of 255, the most that a pixel may move by: sums in another order, and half precision.
 ROUNDING, HALF = 1, 24
 
@@ -175,6 +175,12 @@ def test_the_first_lines_say_what_is_loaded_and_how_memory_is_used(told):
     language, lines = told
     assert lines[0] == say("loading.description", language, description=DESCRIPTION[language])
     assert lines[1].startswith(say("plan.title", language))
+
+
+@pytest.mark.parametrize("precision", VAE_PRECISIONS)
+def test_pictures_are_decoded_in_the_precision_of_the_plan(random_bundle, precision):
+    models = loaded(random_bundle, precision="float16", vae_precision=precision)
+    assert models.pipeline.vae.config.force_upcast is (precision == "float32")
 
 
 def test_every_stage_has_its_memory_line_in_order(told):
@@ -376,7 +382,7 @@ def test_an_adapter_that_cannot_be_read_keeps_nothing_of_what_was_read_before(co
     content["ip_adapter"].popitem()
     torch.save(content, copy / "ip-adapter.bin")
     assert refusal(copy).code.startswith("adapter.")
-    assert len(living) == 5  # face analysis and the models of the base
+    assert len(living) == 6  # face analysis and all models
     assert [reference() for reference in living if reference() is not None] == []
 
 

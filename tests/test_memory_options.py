@@ -1,13 +1,23 @@
 """The memory plan with options that a person decides themselves."""
 
 import itertools
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from machines import T4, gpu, without_gpu
 from published_sizes import PUBLISHED
 
-from instantid.memory_plan import LADDERS, OFFLOADS, PRECISIONS, STORAGES, TILES_GIB, PlanOptions, choose_plan
+from instantid.memory_plan import (
+    LADDERS,
+    OFFLOADS,
+    PRECISIONS,
+    STORAGES,
+    TILES_GIB,
+    VAE_PRECISIONS,
+    PlanOptions,
+    Rung,
+    choose_plan,
+)
 from instantid.messages import LANGUAGES, say
 from ip_adapter.errors import UserError
 
@@ -17,6 +27,7 @@ FORCED = [
     *(("precision", precision) for precision in PRECISIONS),
     *(("offload", offload) for offload in OFFLOADS),
     *(("storage", storage) for storage in STORAGES),
+    *(("vae_precision", precision) for precision in VAE_PRECISIONS),
     *itertools.product(("vae_slicing", "vae_tiling", "attention_slicing"), (True, False)),
     ("memory_fraction", 0.1),
     ("memory_fraction", 1),
@@ -45,6 +56,26 @@ def test_the_rest_is_fitted_around_what_is_asked_for():
     assert choose_plan(gpu(7.8, 16.0), PUBLISHED, PlanOptions(offload="none")).storage == "int8"
     assert choose_plan(gpu(7.8, 16.0), PUBLISHED, PlanOptions(storage="full")).offload == "sequential"
     assert choose_plan(gpu(11.8, 32.0), PUBLISHED, PlanOptions(vae_tiling=False)).storage == "int8-unet"
+
+
+def test_the_smallest_tiles_are_for_whoever_wants_everything_on_the_gpu_all_the_same():
+    """By themselves they are slower than an offload, and further from the whole picture."""
+    card = gpu(12.0, 32.0)
+    left_alone, asked = (
+        choose_plan(card, PUBLISHED, PlanOptions(memory_fraction=11 / 12, offload=way)) for way in (None, "none")
+    )
+    assert (left_alone.rung, left_alone.vae_tile) == (Rung("idle", "full", "float16"), 512)
+    assert (asked.offload, asked.storage, asked.vae_tile) == ("none", "int8-unet", 512)
+    options = PlanOptions(memory_fraction=11 / 12, offload="none", storage="full")
+    assert choose_plan(card, PUBLISHED, options).vae_tile == min(TILES_GIB)
+
+
+def test_a_vae_that_does_not_overflow_decodes_in_half_precision():
+    fixed = replace(PUBLISHED, vae_overflows=False)
+    plain, half = (choose_plan(gpu(22.2, 53.0), sizes) for sizes in (PUBLISHED, fixed))
+    assert (plain.vae_precision, half.vae_precision) == ("float32", "float16")
+    assert half.vram_gib["decoding"] < plain.vram_gib["decoding"] - 2
+    assert choose_plan(without_gpu(64.0), fixed).vae_precision == "float32"
 
 
 def test_tiles_on_a_processor_have_the_largest_side():
@@ -100,6 +131,7 @@ def test_of_ways_that_ram_is_too_small_for_the_one_that_asks_for_least_is_taken(
         ("offload", True),
         ("storage", "int4"),
         ("storage", 8),
+        ("vae_precision", "bfloat16"),
         ("vae_slicing", "no"),
         ("vae_tiling", 2),
         ("attention_slicing", "auto"),

@@ -79,6 +79,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "weights in full or in 8 bits: the UNet's, or IdentityNet's too",
     ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
+    "cli.vae_precision": (
+        "precisión al decodificar; por defecto, la que el VAE aguanta",
+        "precision of decoding; by default what the VAE can stand",
+    ),
     "cli.vae_tiling": ("decodificar las imágenes por trozos", "decode pictures in tiles"),
     "cli.attention_slicing": ("calcular la atención por trozos", "compute attention in slices"),
     "cli.memory_fraction": (

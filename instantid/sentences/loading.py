@@ -5,6 +5,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plan.device": ("dispositivo", "device"),
     "plan.precision": ("precisión", "precision"),
     "plan.offload": ("descarga a la RAM", "offload to RAM"),
+    "plan.vae_precision": ("precisión del VAE", "VAE precision"),
     "plan.vae_slicing": ("VAE por imágenes", "VAE slicing"),
     "plan.vae_tiling": ("VAE por trozos", "VAE tiling"),
     "plan.attention_slicing": ("atención por trozos", "attention slicing"),
@@ -102,6 +103,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "runtime o usa una máquina con más RAM.",
         "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the "
         "runtime, or use a machine with more RAM.",
+    ),
+    "plan.why_vae_precision_same": ("este VAE no se desborda en ella", "this VAE does not overflow in it"),
+    "plan.why_vae_precision_wider": (
+        "este VAE se desborda en media precisión: imágenes negras",
+        "this VAE overflows in half precision: black pictures",
     ),
     "plan.why_vae_slicing": (
         "decodifica las imágenes de una en una; no cuesta nada",
