@@ -6,6 +6,9 @@ Source: Ye et al. 2023, "IP-Adapter", decoupled cross-attention:
     out = W_o (softmax(Q K_text^T / sqrt(e)) V_text + scale * mask * softmax(Q K_id^T / sqrt(e)) V_id)
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,15 +16,44 @@ from torch import nn
 from ip_adapter.identity import Identity
 
 
+@dataclass(frozen=True)
+class Projection:
+    """Keys and values of tokens that a layer attends to.
+
+    The tokens are held, so that as long as this is kept no other tensor can pass for them.
+    """
+
+    tokens: torch.Tensor  # (b, t, d)
+    key: torch.Tensor  # (b, h, t, e)
+    value: torch.Tensor  # (b, h, t, e)
+    version: int | None = None  # counts what was written into the tokens; None = unknown, so they may have changed
+
+    def is_of(self, tokens: torch.Tensor) -> bool:
+        """Whether these are the keys and values of `tokens` as they are now."""
+        return self.tokens is tokens and self.version is not None and self.version == version_of(tokens)
+
+
+@dataclass(eq=False)
+class LayerCall:
+    """What a layer knows of the running call: whose face, and what it has projected so far."""
+
+    identity: Identity
+    projections: dict[str, Projection] = field(default_factory=dict)  # "text", "identity"
+    is_written_elsewhere: bool = False  # the projections are taken as they are
+
+
 class IdentityAttnProcessor(nn.Module):
     """Attention processor of one cross-attention layer. Without an identity it is plain text attention.
+
+    Text and identity are the same at every step, so their keys and values are computed once per call; a LoRA that a
+    callback loads or changes on the way reaches them with the next call.
 
     Args:
         hidden_size: width of the layer, read from the layer itself.
         token_dim: width of the identity tokens.
 
     Attributes:
-        identity: the identity of the running call, or None.
+        call: the running call, or None.
         slice_size: how many of the batch × heads are computed at once (attention slicing); None = all together.
     """
 
@@ -29,19 +61,21 @@ class IdentityAttnProcessor(nn.Module):
         super().__init__()
         self.to_k_ip = nn.Linear(token_dim, hidden_size, bias=False)
         self.to_v_ip = nn.Linear(token_dim, hidden_size, bias=False)
-        self.identity: Identity | None = None
+        self.call: LayerCall | None = None
         self.slice_size: int | None = None
-        self._projected: tuple[int, torch.Tensor, torch.Tensor] | None = None
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity of the running call, or None."""
+        return self.call.identity if self.call else None
 
     def begin(self, identity: Identity) -> None:
         """Use `identity` until `end`; nothing of an earlier one is kept."""
-        self.end()
-        self.identity = identity
+        self.call = LayerCall(identity)
 
     def end(self) -> None:
-        """Forget the identity and its keys and values."""
-        self.identity = None
-        self._projected = None
+        """Forget the identity, and all keys and values."""
+        self.call = None
 
     def forward(
         self,
@@ -59,17 +93,18 @@ class IdentityAttnProcessor(nn.Module):
             attention_mask = attention_mask.unflatten(0, (text.shape[0], attn.heads))
 
         query = _split(attn.to_q(hidden_states), attn.heads)
-        key, value = (_split(projection(text), attn.heads) for projection in (attn.to_k, attn.to_v))
-        out = self._attend(query, key, value, attention_mask)
+        projected = self._once("text", text, lambda: self.project_text(attn, text))
+        out = self._attend(query, projected.key, projected.value, attention_mask)
 
         identity = self.identity
         if identity is not None and identity.scale != 0:
-            key, value = self._identity_keys_and_values(hidden_states, attn.heads)
-            identity_out = self._attend(query, key, value)
+            tokens = identity.tokens(hidden_states.shape[0])
+            projected = self._once("identity", tokens, lambda: self.project_identity(attn, tokens, hidden_states.dtype))
+            identity_out = self._attend(query, projected.key, projected.value)
             region = identity.region_of_sequence(hidden_states.shape[1])
             if region is not None:
                 identity_out = identity_out * region.to(identity_out)
-            out = out + identity.scale * identity_out
+            out = out + times(identity_out, identity.strength)
 
         for layer in attn.to_out:  # projection, dropout
             out = layer(out)
@@ -77,15 +112,25 @@ class IdentityAttnProcessor(nn.Module):
             out = out + residual
         return out / attn.rescale_output_factor
 
-    def _identity_keys_and_values(self, hidden_states: torch.Tensor, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values (b, h, t, e): the same at every step, so computed once per call and batch size."""
-        batch = hidden_states.shape[0]
-        if self._projected is None or self._projected[0] != batch:
-            tokens = self.identity.tokens(batch).to(hidden_states)
-            key, value = (_split(projection(tokens), heads) for projection in (self.to_k_ip, self.to_v_ip))
-            self._projected = (batch, key, value)
-        _, key, value = self._projected
-        return key, value
+    def project_text(self, attn: nn.Module, text: torch.Tensor) -> Projection:
+        """Keys and values of text (b, t, d), by the layer's own projections."""
+        return _project(text, text, attn.to_k, attn.to_v, attn.heads)
+
+    def project_identity(self, attn: nn.Module, tokens: torch.Tensor, dtype: torch.dtype) -> Projection:
+        """Keys and values in `dtype` of identity tokens (b, t, d)."""
+        return _project(tokens, tokens.to(dtype), self.to_k_ip, self.to_v_ip, attn.heads)
+
+    def _once(self, name: str, tokens: torch.Tensor, project: Callable[[], Projection]) -> Projection:
+        """What is kept of this call, if it is of these tokens; computed and kept if not.
+
+        Only between `begin` and `end`, and never while gradients are recorded: what is kept has none.
+        """
+        if self.call is None or torch.is_grad_enabled():
+            return project()
+        kept = self.call.projections.get(name)
+        if not self.call.is_written_elsewhere and (kept is None or not kept.is_of(tokens)):
+            kept = self.call.projections[name] = project()
+        return kept
 
     def _attend(
         self,
@@ -100,6 +145,25 @@ class IdentityAttnProcessor(nn.Module):
         else:
             out = _sliced_attention(query, key, value, mask, self.slice_size)
         return out.transpose(1, 2).flatten(2)
+
+
+def version_of(t: torch.Tensor) -> int | None:
+    """Changes whenever something is written into `t`; None where PyTorch does not count (inference mode)."""
+    return None if t.is_inference() else t._version
+
+
+def times(t: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
+    """t · strength, with strength (1,) in float32: to the last bit what a Python number gives, in every precision.
+
+    That is, the product is made in float32 and rounded once. A CUDA graph reads the strength anew each time.
+    """
+    if torch.is_grad_enabled():  # nothing can be written in place there
+        return (t * strength).to(t.dtype)
+    return torch.mul(t, strength, out=torch.empty_like(t))
+
+
+def _project(source: torch.Tensor, tokens: torch.Tensor, to_k: nn.Module, to_v: nn.Module, heads: int) -> Projection:
+    return Projection(source, _split(to_k(tokens), heads), _split(to_v(tokens), heads), version_of(source))
 
 
 def _split(t: torch.Tensor, heads: int) -> torch.Tensor:

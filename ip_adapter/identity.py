@@ -1,6 +1,6 @@
 """The identity of one call: which tokens, how strong, and where in the picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +20,25 @@ class Identity:
     scale: float  # strength of identity attention
     region: torch.Tensor | None = None  # (1, 1, H, W) in 0 … 1, 1 = the identity acts here; None = everywhere
     latent_size: tuple[int, int] | None = None  # height, width of the latents; needed with a region
+    strength: torch.Tensor | None = None  # (1,) float32: `scale` where the layers read it; None = made of `scale`
+    _batches: dict[int, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.strength is None:
+            strength = torch.full((1,), self.scale, dtype=torch.float32, device=self.conditional.device)
+            object.__setattr__(self, "strength", strength)
 
     def tokens(self, batch: int) -> torch.Tensor:
         """The tokens (batch, t, d) of a batch of latents: all unconditional then all conditional, or conditional only.
 
         Guidance doubles the batch, guess mode and guidance that has ended do not: the batch itself says which it is.
+        The same tensor each time, so that what was made of it can be told by it.
         """
+        if batch not in self._batches:
+            self._batches[batch] = self._of_batch(batch)
+        return self._batches[batch]
+
+    def _of_batch(self, batch: int) -> torch.Tensor:
         n = self.conditional.shape[0]
         if batch == n:
             return self.conditional

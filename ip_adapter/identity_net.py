@@ -10,6 +10,8 @@ import torch
 
 from ip_adapter.identity import Identity
 
+SILENCE = (None, None)  # instead of residuals
+
 
 def feed_tokens(identity: Identity) -> Callable:
     """Forward pre-hook of IdentityNet: it reads identity tokens where other ControlNets read text."""
@@ -23,6 +25,15 @@ def feed_tokens(identity: Identity) -> Callable:
     return hook
 
 
+def silent_without_weight(plain: Callable, arguments: dict[str, Any]) -> Any:
+    """In place of IdentityNet's forward: in steps where its weight is zero it is not computed at all.
+
+    The UNet adds no residuals then, which is what adding zeros gives.
+    """
+    is_silent = arguments.get("conditioning_scale", 1.0) == 0 and not arguments.get("return_dict", True)
+    return SILENCE if is_silent else plain(**arguments)
+
+
 def mask_residuals(identity: Identity) -> Callable:
     """Forward hook of IdentityNet: its residuals act only inside the region, each at its own size."""
 
@@ -30,6 +41,8 @@ def mask_residuals(identity: Identity) -> Callable:
         return residual * identity.region_at(*residual.shape[-2:]).to(residual)
 
     def hook(net: torch.nn.Module, args: tuple, output: Any) -> Any:
+        if output is SILENCE:
+            return output
         down, mid = (output[0], output[1]) if isinstance(output, tuple) else output.to_tuple()
         masked = [mask(residual) for residual in down], mask(mid)
         return masked if isinstance(output, tuple) else type(output)(*masked)

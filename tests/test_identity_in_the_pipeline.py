@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_components import standard_normal
+from tiny_components import TEXT_DIM, standard_normal
 from tiny_pipeline import (
     bare_pipeline,
     call_arguments,
@@ -16,8 +16,9 @@ from tiny_pipeline import (
     write_adapter,
 )
 
-from ip_adapter.attention_processor import IdentityAttnProcessor
+from ip_adapter.attention_processor import IdentityAttnProcessor, times
 from ip_adapter.errors import StateError, UserError
+from ip_adapter.identity import Identity
 from pipeline_stable_diffusion_xl_instantid import (
     StableDiffusionXLInstantIDImg2ImgPipeline,
     StableDiffusionXLInstantIDInpaintPipeline,
@@ -26,6 +27,7 @@ from pipeline_stable_diffusion_xl_instantid import (
 )
 
 SAME = 1e-4
+NO_WEIGHT = {"controlnet_conditioning_scale": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,76 @@ def test_the_order_of_two_requests_does_not_matter(adapter):
     a, b = run(first, "a"), run(first, "b")
     assert torch.equal(run(second, "b"), b)
     assert torch.equal(run(second, "a"), a)
+
+
+def calls_of(module, monkeypatch):
+    """Filled with one entry for each time that `module` computes."""
+    calls, forward = [], module.forward
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(module, "forward", counted)
+    return calls
+
+
+def test_keys_and_values_of_text_and_face_are_computed_once_per_picture(pipe, monkeypatch):
+    name, layer = next(iter(pipe._adapter.layers.items()))
+    attn = pipe.unet.get_submodule(name.removesuffix(".processor"))
+    projections = [calls_of(module, monkeypatch) for module in (attn.to_k, attn.to_v, layer.to_k_ip, layer.to_v_ip)]
+    queries = calls_of(attn.to_q, monkeypatch)
+    run(pipe, num_inference_steps=3)
+    assert ([len(calls) for calls in projections], len(queries)) == ([1] * 4, 3)
+    run(pipe, num_inference_steps=3)
+    assert [len(calls) for calls in projections] == [2] * 4
+
+
+def test_while_gradients_are_recorded_nothing_is_kept(pipe):
+    """With gradient checkpointing a layer runs twice, and what the first run kept would have no gradient."""
+    layer = next(iter(pipe._adapter.layers.values()))
+    identity = Identity(standard_normal("tokens", (1, 16, TEXT_DIM)), None, 0.8)
+    layer.begin(identity)
+    try:
+        attn = pipe.unet.get_submodule(next(iter(pipe._adapter.layers)).removesuffix(".processor"))
+        hidden = standard_normal("hidden", (1, 16, attn.to_q.in_features)).requires_grad_()
+        layer(attn, hidden, standard_normal("text", (1, 77, TEXT_DIM))).sum().backward()
+        assert layer.call.projections == {}
+        assert hidden.grad.abs().sum() > 0
+    finally:
+        layer.end()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("scale", [0.1, 0.7, 0.8, 1.5])
+def test_a_strength_in_a_tensor_multiplies_as_a_number_does(dtype, scale):
+    values = standard_normal("values", (64, 64)).to(dtype)
+    strength = torch.full((1,), scale)
+    with torch.no_grad():
+        assert torch.equal(times(values, strength), scale * values)
+    assert torch.equal(times(values, strength), scale * values)  # as while gradients are recorded
+
+
+@pytest.mark.parametrize(
+    ("window", "computed"),
+    [({}, 4), ({"control_guidance_end": 0.5}, 2), ({"control_guidance_start": 0.5}, 2), (NO_WEIGHT, 0)],
+    ids=["always", "first half", "second half", "never"],
+)
+def test_identitynet_is_not_computed_in_steps_where_it_weighs_nothing(adapter, monkeypatch, window, computed):
+    pipe = tiny_pipeline(adapter)
+    calls = calls_of(pipe.controlnet.conv_in, monkeypatch)
+    drawn = run(pipe, num_inference_steps=4, **window)
+    assert len(calls) == computed
+    monkeypatch.setattr(
+        "pipeline_stable_diffusion_xl_instantid.silent_without_weight", lambda plain, arguments: plain(**arguments)
+    )
+    assert torch.equal(run(pipe, num_inference_steps=4, **window), drawn)
+    assert len(calls) == computed + 4
+
+
+def test_a_region_and_no_weight_go_together(pipe):
+    mask = np.full((128, 128, 3), 255, np.uint8)
+    assert torch.equal(run(pipe, control_mask=mask, **NO_WEIGHT), run(pipe, **NO_WEIGHT))
 
 
 def test_two_pipelines_do_not_share_a_face_or_a_mask(adapter):
@@ -145,7 +217,7 @@ def test_after_an_exception_the_identity_is_gone_and_the_pipeline_works(pipe):
         run(pipe, callback_on_step_end=fail)
     processors = [p for p in pipe.unet.attn_processors.values() if isinstance(p, IdentityAttnProcessor)]
     assert len(processors) > 0
-    assert all(p.identity is None and p._projected is None for p in processors)
+    assert all(p.call is None for p in processors)
     assert not pipe.controlnet._forward_pre_hooks
     assert not pipe.controlnet._forward_hooks
     assert torch.equal(run(pipe), before)

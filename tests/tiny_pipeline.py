@@ -80,12 +80,15 @@ def face(tag: str) -> np.ndarray:
     return standard_normal(f"{tag}.face", (512,)).numpy()
 
 
-def run(pipe, tag: str = "a", latents: tuple[int, ...] | None = (1, 4, 16, 16), **changes) -> torch.Tensor:
-    """Latents of reference case `tag` with some arguments changed."""
+def run(
+    pipe, tag: str = "a", latents: tuple[int, ...] | torch.Tensor | None = (1, 4, 16, 16), **changes
+) -> torch.Tensor:
+    """Latents of reference case `tag` with some arguments changed; `latents`: to begin with, or their shape."""
     arguments = call_arguments(tag, guidance_scale=changes.pop("guidance_scale", 5.0))
     arguments |= {"image": key_points_picture(), "controlnet_conditioning_scale": 0.8, "ip_adapter_scale": 0.8}
-    if latents:
-        arguments["latents"] = standard_normal(f"{tag}.latents", latents)
+    if latents is not None:
+        given = isinstance(latents, torch.Tensor)
+        arguments["latents"] = latents if given else standard_normal(f"{tag}.latents", latents)
     return pipe(**(arguments | changes)).images
 
 

@@ -82,5 +82,9 @@ SPANISH_LIBRARY_ERRORS: dict[str, str] = {
         "pipe.unet se cambió después de cargar el adaptador, así que las capas de identidad no son suyas. Llama otra "
         "vez a load_ip_adapter_instantid(path)."
     ),
+    "graphs.no_cuda": (
+        "Los grafos de CUDA necesitan la UNet y la IdentityNet en una GPU de NVIDIA, pero la UNet está en {device}. "
+        "Llama antes a pipe.to('cuda'), o prescinde de ellos."
+    ),
     "identity.busy": "Este pipeline ya está generando. Espera a que termine o usa otro pipeline.",
 }
