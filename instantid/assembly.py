@@ -136,4 +136,6 @@ def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> No
     elif plan.offload == "sequential":
         pipeline.enable_sequential_cpu_offload()
         resampler_visits(pipeline, plan.device)
+    if plan.speed == "instant":
+        pipeline.enable_cuda_graphs()
     pipeline.set_progress_bar_config(disable=True)

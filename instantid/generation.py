@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from instantid.faces import Face, mean_embedding
-from instantid.hardware import free_memory, is_out_of_memory, synchronize
+from instantid.hardware import Pace, free_memory, is_out_of_memory, synchronize
 from instantid.images import Placement, open_photo, output_size, place, region_mask
 from instantid.loading import Models
 from instantid.memory_plan import Picture
@@ -199,6 +199,7 @@ class _Run:
         generator = torch.Generator("cpu").manual_seed(seed)  # the same noise on every machine
         started = time.perf_counter()
         first_step = last_step = started
+        pace = Pace()
 
         def before_first_step(identity_net: torch.nn.Module, inputs: tuple) -> None:
             nonlocal first_step
@@ -209,6 +210,7 @@ class _Run:
 
         def after_step(pipeline: object, step: int, timestep: object, tensors: dict) -> dict:
             nonlocal last_step
+            pace.step()
             self._stop_if_cancelled()
             calls = self.models.pipeline.num_timesteps  # Heun's method calls the UNet twice a step
             done = number * request.steps + (step + 1) * request.steps // calls

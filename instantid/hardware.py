@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -183,6 +184,27 @@ def reset_peak_vram() -> None:
 def peak_vram_gib() -> float | None:
     """Most GPU memory in use since `reset_peak_vram`; None without CUDA."""
     return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else None
+
+
+class Pace:
+    """Lets Python run ahead of the GPU by a few steps and no further, so that progress is true and a stop comes soon.
+
+    The GPU never waits for Python that way.
+    """
+
+    def __init__(self, ahead: int = 2) -> None:
+        self._ahead = ahead
+        self._steps: deque[torch.cuda.Event] = deque()
+
+    def step(self) -> None:
+        """A step was launched; returns when the one `ahead` steps before it is done."""
+        if not torch.cuda.is_available():
+            return
+        done = torch.cuda.Event()
+        done.record()
+        self._steps.append(done)
+        if len(self._steps) > self._ahead:
+            self._steps.popleft().synchronize()
 
 
 def synchronize() -> None:

@@ -92,6 +92,11 @@ class Models:
 
         Raises: MachineError if there is none; then what was loaded stays.
         """
+        if self.plan.speed == "instant" and self.options.speed is None:
+            self.plan = self.plan.slower()
+            self.pipeline.disable_cuda_graphs()
+            free_memory()
+            return
         before = self.plan
         self.plan = self._next_rung(picture)
         self.pipeline = None

@@ -26,6 +26,9 @@ OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
 STORAGES = ("full", "int8-unet", "int8")
 VAE_PRECISIONS = ("float16", "float32")
+# plain: every step is Python's. instant: UNet and IdentityNet are replayed as CUDA graphs, with the same numbers.
+SPEEDS = ("plain", "instant")
+IN_PLACE = ("none", "idle")  # offloads that leave UNet and IdentityNet where they are, as graphs need it
 WHY_STORAGE = dict(zip(STORAGES, ("plan.why_storage_full", "plan.why_storage_int8_unet", "plan.why_storage_int8")))
 
 
@@ -66,6 +69,7 @@ TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
 SMALLEST_TILE = min(TILES_GIB)  # slow and furthest from the whole picture: only where no rung but the slowest is left
 # What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
 MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
+GRAPHS_GIB = 0.8  # per megapixel, both halves of guidance: what captured graphs hold, also between pictures
 WORKSPACE_GIB = 0.05  # cuBLAS
 SLACK = 0.035  # of a peak: what the allocator reserves beyond what is in use, and what is expected too low
 SEQUENTIAL_GIB = 0.05  # one layer at a time
@@ -86,6 +90,7 @@ class PlanOptions:
     precision: str | None = None  # one of PRECISIONS
     offload: str | None = None  # one of OFFLOADS
     storage: str | None = None  # one of STORAGES
+    speed: str | None = None  # one of SPEEDS
     vae_precision: str | None = None  # one of VAE_PRECISIONS, where the models are in float16
     vae_slicing: bool | None = None
     vae_tiling: bool | None = None
@@ -113,6 +118,7 @@ class MemoryPlan:
     precision: str
     offload: str
     storage: str
+    speed: str
     vae_precision: str  # that pictures are decoded in
     vae_slicing: bool
     vae_tiling: bool
@@ -128,6 +134,11 @@ class MemoryPlan:
     @property
     def rung(self) -> Rung:
         return Rung(self.offload, self.storage, self.precision)
+
+    def slower(self) -> MemoryPlan:
+        """The same without graphs: the memory that they held is free."""
+        reasons = self.reasons | {"speed": ("plan.why_plain_memory", {})}
+        return replace(self, speed="plain", reasons=reasons)
 
     @property
     def peak_vram_gib(self) -> float | None:
@@ -205,7 +216,8 @@ def choose_plan(
 def _rungs(device: str, options: PlanOptions) -> tuple[Rung, ...]:
     """The ladder, with what a person decided put in its place."""
     asked = {name: getattr(options, name) for name in _asked(options) & {"offload", "storage", "precision"}}
-    return tuple(dict.fromkeys(replace(rung, **asked) for rung in LADDERS[device]))
+    rungs = dict.fromkeys(replace(rung, **asked) for rung in LADDERS[device])
+    return tuple(rung for rung in rungs if options.speed != "instant" or rung.offload in IN_PLACE)
 
 
 def _asked(options: PlanOptions) -> set[str]:
@@ -247,12 +259,17 @@ def _plan(
     tile = _tile(rung, tiles, sizes, picture, options, budget)
     peaks = expected_vram(rung, sizes, picture, tile, vae_precision)
     has_vram = device == "cuda"
+    with_graphs = _with_graphs(peaks, rung, sizes, picture)
+    is_wanted = options.speed == "instant" or (options.speed is None and _fits(max(with_graphs.values()), budget))
+    speed = "instant" if has_vram and rung.offload in IN_PLACE and is_wanted else "plain"
+    peaks = with_graphs if speed == "instant" else peaks
     ram = PROCESS_GIB + (_waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
         device=device,
         precision=rung.precision,
         offload=rung.offload,
         storage=rung.storage,
+        speed=speed,
         vae_precision=vae_precision,
         vae_slicing=True if options.vae_slicing is None else options.vae_slicing,
         vae_tiling=tile is not None,
@@ -314,6 +331,11 @@ def expected_vram(
     return {phase: WORKSPACE_GIB + resident + work for phase, resident, work in phases}
 
 
+def _with_graphs(peaks: dict[str, float], rung: Rung, sizes: ComponentSizes, picture: Picture) -> dict[str, float]:
+    graphs = GRAPHS_GIB * picture.megapixels * BYTES[rung.precision] / 2 * _width(sizes, "unet")
+    return {phase: peak + graphs for phase, peak in peaks.items()}
+
+
 def _width(sizes: ComponentSizes, name: str) -> float:
     """Of a model, against the one that was measured."""
     return math.sqrt(getattr(sizes, name).parameters / MEASURED_PARAMETERS[name])
@@ -352,6 +374,7 @@ def _reasons(
         "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
         "offload": offload,
         "storage": (WHY_STORAGE[plan.storage], {}),
+        "speed": _why_speed(plan),
         "vae_precision": (_why_vae_precision(plan), {}),
         "vae_slicing": ("plan.why_vae_slicing", {}),
         "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
@@ -362,6 +385,14 @@ def _reasons(
     if plan.memory_fraction is not None:
         reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
     return reasons | {choice: ("plan.why_asked", {}) for choice in _asked(options)}
+
+
+def _why_speed(plan: MemoryPlan) -> tuple[str, dict[str, Any]]:
+    if plan.speed == "instant":
+        return "plan.why_instant", {}
+    if not plan.vram_gib:
+        return "plan.why_plain_without_cuda", {}
+    return ("plan.why_plain_memory" if plan.offload in IN_PLACE else "plan.why_plain_offload"), {}
 
 
 def _why_vae_precision(plan: MemoryPlan) -> str:
@@ -406,6 +437,7 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
         "precision": PRECISIONS,
         "offload": OFFLOADS,
         "storage": STORAGES,
+        "speed": SPEEDS,
         "vae_precision": VAE_PRECISIONS,
     }
     for name, allowed in words.items():
@@ -422,5 +454,10 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
     fraction = options.memory_fraction
     if fraction is not None and not (isinstance(fraction, int | float) and 0.1 <= fraction <= 1):
         raise user_error("request.out_of_range", field="memory_fraction", value=fraction, least=0.1, most=1.0)
+    if options.speed == "instant":
+        if (options.device or hardware.device) != "cuda":
+            raise user_error("plan.instant_needs_gpu", device=options.device or hardware.device)
+        if options.offload not in (None, *IN_PLACE):
+            raise user_error("plan.instant_needs_place", offload=options.offload, allowed=", ".join(IN_PLACE))
     if options.offload not in (None, "none") and (options.device or hardware.device) != "cuda":
         raise user_error("plan.offload_needs_gpu", asked=options.offload, device=options.device or hardware.device)

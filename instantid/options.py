@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from instantid.memory_plan import OFFLOADS, PRECISIONS, STORAGES, VAE_PRECISIONS, PlanOptions
+from instantid.memory_plan import OFFLOADS, PRECISIONS, SPEEDS, STORAGES, VAE_PRECISIONS, PlanOptions
 from instantid.messages import LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, WHOLE_NUMBERS, GenerationRequest
 from instantid.styles import STYLES
@@ -22,6 +22,7 @@ CHOICES = {
     "precision": PRECISIONS,
     "offload": OFFLOADS,
     "storage": STORAGES,
+    "speed": SPEEDS,
     "vae_precision": VAE_PRECISIONS,
 }
 PHOTOS = ("face", "pose", "more_faces")

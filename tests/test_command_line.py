@@ -306,6 +306,7 @@ def test_every_option_of_the_memory_plan_reaches_the_loader(received, asking):
         "precision": "bfloat16",
         "offload": "none",
         "storage": "int8",
+        "speed": "plain",
         "vae_precision": "float16",
         "vae_slicing": False,
         "vae_tiling": True,
@@ -315,7 +316,7 @@ def test_every_option_of_the_memory_plan_reaches_the_loader(received, asking):
     assert set(options) == {field.name for field in dataclasses.fields(PlanOptions)}
     line = ["--no-vae-slicing", "--vae-tiling", "--attention-slicing", "--memory-fraction", "0.5"]
     line += ["--device", "cpu", "--precision", "bfloat16", "--offload", "none", "--storage", "int8"]
-    line += ["--vae-precision", "float16"]
+    line += ["--vae-precision", "float16", "--speed", "plain"]
     main([*asking, *line])
     assert received["load"][1]["options"] == PlanOptions(**options)
 

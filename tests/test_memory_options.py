@@ -8,9 +8,12 @@ from machines import T4, gpu, without_gpu
 from published_sizes import PUBLISHED
 
 from instantid.memory_plan import (
+    GRAPHS_GIB,
+    IN_PLACE,
     LADDERS,
     OFFLOADS,
     PRECISIONS,
+    SPEEDS,
     STORAGES,
     TILES_GIB,
     VAE_PRECISIONS,
@@ -27,6 +30,7 @@ FORCED = [
     *(("precision", precision) for precision in PRECISIONS),
     *(("offload", offload) for offload in OFFLOADS),
     *(("storage", storage) for storage in STORAGES),
+    *(("speed", speed) for speed in SPEEDS),
     *(("vae_precision", precision) for precision in VAE_PRECISIONS),
     *itertools.product(("vae_slicing", "vae_tiling", "attention_slicing"), (True, False)),
     ("memory_fraction", 0.1),
@@ -76,6 +80,41 @@ def test_a_vae_that_does_not_overflow_decodes_in_half_precision():
     assert (plain.vae_precision, half.vae_precision) == ("float32", "float16")
     assert half.vram_gib["decoding"] < plain.vram_gib["decoding"] - 2
     assert choose_plan(without_gpu(64.0), fixed).vae_precision == "float32"
+
+
+def test_graphs_are_planned_for_wherever_they_fit():
+    plans = {name: choose_plan(gpu(vram, 32.0), PUBLISHED) for name, vram in (("T4", 14.6), ("L4", 22.2), ("4", 3.8))}
+    assert {name: (plan.offload, plan.speed) for name, plan in plans.items()} == {
+        "T4": ("none", "plain"),
+        "L4": ("none", "instant"),
+        "4": ("sequential", "plain"),
+    }
+    asked = choose_plan(gpu(22.2, 32.0), PUBLISHED, PlanOptions(speed="plain"))
+    gained = {round(plans["L4"].vram_gib[phase] - gib, 6) for phase, gib in asked.vram_gib.items()}
+    assert gained == {GRAPHS_GIB}
+
+
+def test_whoever_wants_graphs_gets_an_offload_that_leaves_the_networks_in_place():
+    for vram in (14.6, 7.8, 3.8):
+        plan = choose_plan(gpu(vram, 32.0), PUBLISHED, PlanOptions(speed="instant"))
+        assert (plan.speed, plan.offload in IN_PLACE) == ("instant", True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "offload", "code"),
+    [(T4, "model", "plan.instant_needs_place"), (without_gpu(64.0), None, "plan.instant_needs_gpu")],
+)
+def test_graphs_where_they_cannot_be_are_refused(machine, offload, code):
+    with pytest.raises(UserError) as caught:
+        choose_plan(machine, PUBLISHED, PlanOptions(speed="instant", offload=offload))
+    assert caught.value.code == code
+
+
+def test_a_plan_without_its_graphs_is_the_same_plan_otherwise():
+    plan = choose_plan(gpu(22.2, 32.0), PUBLISHED)
+    slower = plan.slower()
+    assert (plan.speed, slower.speed, slower.rung) == ("instant", "plain", plan.rung)
+    assert say("plan.why_plain_memory", "en") in slower.text("en")
 
 
 def test_tiles_on_a_processor_have_the_largest_side():
@@ -131,6 +170,7 @@ def test_of_ways_that_ram_is_too_small_for_the_one_that_asks_for_least_is_taken(
         ("offload", True),
         ("storage", "int4"),
         ("storage", 8),
+        ("speed", "fast"),
         ("vae_precision", "bfloat16"),
         ("vae_slicing", "no"),
         ("vae_tiling", 2),

@@ -79,6 +79,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "weights in full or in 8 bits: the UNet's, or IdentityNet's too",
     ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
+    "cli.speed": (
+        "instant: grafos de CUDA, los mismos números en menos tiempo; plain: sin ellos",
+        "instant: CUDA graphs, the same numbers in less time; plain: without them",
+    ),
     "cli.vae_precision": (
         "precisión al decodificar; por defecto, la que el VAE aguanta",
         "precision of decoding; by default what the VAE can stand",

@@ -5,6 +5,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plan.device": ("dispositivo", "device"),
     "plan.precision": ("precisión", "precision"),
     "plan.offload": ("descarga a la RAM", "offload to RAM"),
+    "plan.speed": ("velocidad", "speed"),
     "plan.vae_precision": ("precisión del VAE", "VAE precision"),
     "plan.vae_slicing": ("VAE por imágenes", "VAE slicing"),
     "plan.vae_tiling": ("VAE por trozos", "VAE tiling"),
@@ -104,6 +105,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the "
         "runtime, or use a machine with more RAM.",
     ),
+    "plan.why_instant": (
+        "los pasos se repiten como grafos de CUDA: los mismos números, sin esperar a Python",
+        "steps are replayed as CUDA graphs: the same numbers without waiting for Python",
+    ),
+    "plan.why_plain_memory": ("los grafos de CUDA no caben", "there is no room for CUDA graphs"),
+    "plan.why_plain_offload": (
+        "los grafos de CUDA necesitan la UNet y la IdentityNet quietas en la GPU",
+        "CUDA graphs need UNet and IdentityNet to stay on the GPU",
+    ),
+    "plan.why_plain_without_cuda": ("los grafos son cosa de las tarjetas NVIDIA", "graphs are for NVIDIA cards"),
     "plan.why_vae_precision_same": ("este VAE no se desborda en ella", "this VAE does not overflow in it"),
     "plan.why_vae_precision_wider": (
         "este VAE se desborda en media precisión: imágenes negras",
@@ -130,6 +141,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plan.no_such_device": (
         "Pediste el dispositivo «{asked}», pero aquí hay «{found}». Elige ese o ninguno.",
         "You asked for the device “{asked}”, but there is “{found}”. Choose that or none.",
+    ),
+    "plan.instant_needs_gpu": (
+        "La velocidad «instant» usa grafos de CUDA, que necesitan una GPU NVIDIA; en «{device}» no los hay. Quítala.",
+        "The speed “instant” uses CUDA graphs, which need an NVIDIA GPU; there are none on “{device}”. Leave it out.",
+    ),
+    "plan.instant_needs_place": (
+        "La velocidad «instant» necesita la UNet y la IdentityNet quietas en la GPU y la descarga «{offload}» las "
+        "mueve. Usa una de estas descargas: {allowed}; o quita una de las dos opciones.",
+        "The speed “instant” needs UNet and IdentityNet to stay on the GPU, and the offload “{offload}” moves them. "
+        "Use one of these offloads: {allowed}; or leave one of the two options out.",
     ),
     "plan.offload_needs_gpu": (
         "La descarga «{asked}» mueve modelos entre la RAM y una GPU NVIDIA; en «{device}» no sirve. Quítala.",
