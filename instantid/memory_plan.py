@@ -259,10 +259,9 @@ def _plan(
     tile = _tile(rung, tiles, sizes, picture, options, budget)
     peaks = expected_vram(rung, sizes, picture, tile, vae_precision)
     has_vram = device == "cuda"
-    with_graphs = _with_graphs(peaks, rung, sizes, picture)
-    is_wanted = options.speed == "instant" or (options.speed is None and _fits(max(with_graphs.values()), budget))
-    speed = "instant" if has_vram and rung.offload in IN_PLACE and is_wanted else "plain"
-    peaks = with_graphs if speed == "instant" else peaks
+    speed = options.speed or "plain"
+    if speed == "instant":
+        peaks = _with_graphs(peaks, rung, sizes, picture)
     ram = PROCESS_GIB + (_waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
         device=device,
@@ -374,7 +373,7 @@ def _reasons(
         "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
         "offload": offload,
         "storage": (WHY_STORAGE[plan.storage], {}),
-        "speed": _why_speed(plan),
+        "speed": ("plan.why_plain" if plan.vram_gib else "plan.why_plain_without_cuda", {}),
         "vae_precision": (_why_vae_precision(plan), {}),
         "vae_slicing": ("plan.why_vae_slicing", {}),
         "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
@@ -385,14 +384,6 @@ def _reasons(
     if plan.memory_fraction is not None:
         reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
     return reasons | {choice: ("plan.why_asked", {}) for choice in _asked(options)}
-
-
-def _why_speed(plan: MemoryPlan) -> tuple[str, dict[str, Any]]:
-    if plan.speed == "instant":
-        return "plan.why_instant", {}
-    if not plan.vram_gib:
-        return "plan.why_plain_without_cuda", {}
-    return ("plan.why_plain_memory" if plan.offload in IN_PLACE else "plan.why_plain_offload"), {}
 
 
 def _why_vae_precision(plan: MemoryPlan) -> str:

@@ -15,6 +15,7 @@ from instantid.loading import load_models
 from instantid.memory_plan import LADDERS, PlanOptions
 from instantid.messages import LANGUAGES, say
 from instantid.request import GenerationRequest
+from ip_adapter.cuda_graphs import CudaGraphs
 from ip_adapter.errors import MachineError
 
 REQUEST = GenerationRequest(person(), "a person", steps=2, width=64, height=80, seed=3)
@@ -80,6 +81,31 @@ def test_the_same_picture_is_made_again_one_rung_down(random_bundle, one_rung_do
     assert models.plan.rung == LADDERS["cpu"][1]
     assert result.seeds == [REQUEST.seed]
     np.testing.assert_array_equal(np.asarray(result.images[0]).astype(int), one_rung_down)
+
+
+def test_graphs_that_do_not_fit_go_first_and_the_picture_is_the_same(random_bundle):
+    def too_large(repeat):
+        raise NO_MEMORY_LEFT["CUDA"]
+
+    models = loaded(random_bundle)
+    before = picture(models)
+    rung, models.plan = models.plan.rung, dataclasses.replace(models.plan, speed="instant")
+    models.pipeline._graphs = CudaGraphs(too_large)
+    result = generate_image(models, REQUEST)
+    assert [note.key for note in result.notes] == ["note.stepped_down"]
+    assert (models.plan.rung, models.plan.speed) == (rung, "plain")
+    np.testing.assert_array_equal(np.asarray(result.images[0]).astype(int), before)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("offload", ["none", "idle"])
+def test_on_a_card_graphs_make_the_picture_of_the_plain_way(random_bundle, offload):
+    plain, instant = (loaded(random_bundle, offload=offload, speed=speed) for speed in ("plain", "instant"))
+    expected = picture(plain)
+    for _ in range(2):
+        np.testing.assert_array_equal(picture(instant), expected)
+    assert instant.pipeline._graphs.captures == 2
 
 
 def test_the_person_is_told_once(random_bundle):

@@ -105,15 +105,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the "
         "runtime, or use a machine with more RAM.",
     ),
-    "plan.why_instant": (
-        "los pasos se repiten como grafos de CUDA: los mismos números, sin esperar a Python",
-        "steps are replayed as CUDA graphs: the same numbers without waiting for Python",
-    ),
-    "plan.why_plain_memory": ("los grafos de CUDA no caben", "there is no room for CUDA graphs"),
-    "plan.why_plain_offload": (
-        "los grafos de CUDA necesitan la UNet y la IdentityNet quietas en la GPU",
-        "CUDA graphs need UNet and IdentityNet to stay on the GPU",
-    ),
+    "plan.why_plain": ("los grafos de CUDA se piden con «instant»", "CUDA graphs are asked for with “instant”"),
+    "plan.why_plain_memory": ("los grafos de CUDA no cabían", "there was no room for CUDA graphs"),
     "plan.why_plain_without_cuda": ("los grafos son cosa de las tarjetas NVIDIA", "graphs are for NVIDIA cards"),
     "plan.why_vae_precision_same": ("este VAE no se desborda en ella", "this VAE does not overflow in it"),
     "plan.why_vae_precision_wider": (
