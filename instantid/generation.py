@@ -235,6 +235,7 @@ class _Run:
                 ip_adapter_scale=request.adapter_strength,
                 controlnet_conditioning_scale=request.identity_strength,
                 guidance_scale=request.guidance_scale,
+                guidance_end=request.guidance_end,
                 num_inference_steps=request.steps,
                 width=self.width,
                 height=self.height,

@@ -49,6 +49,7 @@ class Bounds:
 BOUNDS: dict[str, Bounds] = {
     "steps": Bounds(1, 100, 1),
     "guidance_scale": Bounds(1.0, 20.0, 0.1),
+    "guidance_end": Bounds(0.0, 1.0, 0.05),
     "identity_strength": Bounds(0.0, 1.5, 0.05),
     "adapter_strength": Bounds(0.0, 1.5, 0.05),
     "count": Bounds(1, 8, 1),
@@ -76,6 +77,7 @@ class GenerationRequest:
     height: int | None = None
     steps: int = 30
     guidance_scale: float = 5.0  # 1 = off; 3.5 to 5 suits InstantID
+    guidance_end: float = 1.0  # share of the steps with guidance; those after it take half the time
     identity_strength: float = 0.8  # IdentityNet (place and shape of the face)
     adapter_strength: float = 0.8  # identity attention (likeness)
     seed: int | None = None  # 0 … 2**32 - 1; None = drawn at random

@@ -223,6 +223,7 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
         )
         slider("steps")
         slider("guidance_scale")
+        slider("guidance_end")
         controls["scheduler"] = wording.place(
             gr.Dropdown, "scheduler", lambda language: [(name, name) for name in SCHEDULERS], value=first["scheduler"]
         )

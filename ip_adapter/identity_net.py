@@ -16,11 +16,17 @@ SILENCE = (None, None)  # instead of residuals
 def feed_tokens(identity: Identity) -> Callable:
     """Forward pre-hook of IdentityNet: it reads identity tokens where other ControlNets read text."""
 
+    halves: dict[torch.Tensor, torch.Tensor] = {}  # key-point pictures -> those of the conditional half
+
     def hook(net: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         sample = kwargs["sample"] if "sample" in kwargs else args[0]
+        batch = sample.shape[0]
         if len(args) > 2:  # (sample, timestep, encoder_hidden_states, …)
             args, kwargs = args[:2], dict(zip(("controlnet_cond", "conditioning_scale"), args[3:])) | kwargs
-        return args, kwargs | {"encoder_hidden_states": identity.tokens(sample.shape[0])}
+        pictures = kwargs["controlnet_cond"]
+        if pictures.shape[0] > batch:  # guidance has ended; the same tensor each time, as of all that stays the same
+            kwargs = kwargs | {"controlnet_cond": halves.setdefault(pictures, pictures[-batch:])}
+        return args, kwargs | {"encoder_hidden_states": identity.tokens(batch)}
 
     return hook
 

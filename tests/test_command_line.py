@@ -277,6 +277,7 @@ def test_every_option_of_a_request_reaches_it(received, asking, photo):
         "height": 960,
         "steps": 7,
         "guidance_scale": 4.2,
+        "guidance_end": 0.6,
         "identity_strength": 0.55,
         "adapter_strength": 0.65,
         "seed": 0,

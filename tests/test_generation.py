@@ -64,6 +64,7 @@ CHANGES = {
     "height": 88,
     "steps": 3,
     "guidance_scale": 8.0,
+    "guidance_end": 0.0,
     "identity_strength": 0.2,
     "adapter_strength": 0.2,
     "seed": 4,

@@ -116,6 +116,65 @@ def test_identitynet_is_not_computed_in_steps_where_it_weighs_nothing(adapter, m
     assert len(calls) == computed + 4
 
 
+@pytest.mark.parametrize(("end", "expected"), [(1.0, [2, 2, 2, 2]), (0.75, [2, 2, 2, 1]), (0.3, [2, 2, 1, 1])])
+def test_after_guidance_has_ended_its_unconditional_half_is_not_computed(pipe, request, end, expected):
+    batches = {"unet": [], "controlnet": []}
+    for name, seen in batches.items():
+        net = getattr(pipe, name)
+        handle = net.conv_in.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(len(args[0])))
+        request.addfinalizer(handle.remove)
+    run(pipe, num_inference_steps=4, guidance_end=end)
+    assert batches == {"unet": expected, "controlnet": expected}
+
+
+def test_steps_after_guidance_are_those_of_a_call_without_it(pipe):
+    after_two = {}
+
+    def remember(pipe, step, timestep, inputs):
+        after_two.setdefault(step, inputs["latents"])
+        return inputs
+
+    def go_on(pipe, step, timestep, inputs):
+        return {"latents": after_two[1]} if step == 1 else {}
+
+    drawn = run(pipe, num_inference_steps=4, guidance_end=0.5, callback_on_step_end=remember)
+    expected = run(pipe, num_inference_steps=4, guidance_scale=1.0, callback_on_step_end=go_on)
+    assert largest_difference(drawn, expected) < SAME
+    assert largest_difference(drawn, run(pipe, num_inference_steps=4)) > 0.1
+
+
+def test_guidance_that_never_begins_is_none(pipe):
+    unguided = run(pipe, guidance_scale=1.0)
+    assert torch.equal(run(pipe, guidance_end=0.0), unguided)
+    assert torch.equal(run(pipe, guidance_scale=1.0, guidance_end=0.5), unguided)
+
+
+def test_a_callback_of_the_callers_own_goes_on_when_guidance_ends(pipe):
+    seen = []
+
+    def watch(pipe, step, timestep, inputs):
+        seen.append((step, sorted(inputs)))
+        return {"latents": inputs["latents"] * 0.9}
+
+    drawn = run(pipe, guidance_end=0.5, callback_on_step_end=watch, callback_on_step_end_tensor_inputs=["latents"])
+    assert seen == [(step, ["latents"]) for step in range(3)]
+    assert largest_difference(drawn, run(pipe, guidance_end=0.5)) > 0.1
+
+
+def test_guidance_ends_early_in_image_to_image_and_is_refused_in_inpaint(adapter):
+    picture = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    call = {"image": picture, "control_image": key_points_picture(), "strength": 0.99, "latents": None}
+    pipe = tiny_pipeline(adapter, cls=StableDiffusionXLInstantIDImg2ImgPipeline)
+    ended, whole = (
+        run(pipe, guidance_end=end, generator=torch.Generator().manual_seed(0), **call) for end in (0.5, 1.0)
+    )
+    assert ended.isfinite().all()
+    assert largest_difference(ended, whole) > 0.01
+    pipe = tiny_pipeline(adapter, cls=StableDiffusionXLInstantIDInpaintPipeline)
+    with pytest.raises(UserError, match="Leave guidance_end out"):
+        run(pipe, guidance_end=0.5, mask_image=picture[:, :1], **call)
+
+
 def test_a_region_and_no_weight_go_together(pipe):
     mask = np.full((128, 128, 3), 255, np.uint8)
     assert torch.equal(run(pipe, control_mask=mask, **NO_WEIGHT), run(pipe, **NO_WEIGHT))

@@ -28,6 +28,7 @@ GIVEN = {
     "height": 960,
     "steps": 7,
     "guidance_scale": 4.2,
+    "guidance_end": 0.6,
     "identity_strength": 0.55,
     "adapter_strength": 0.65,
     "seed": 0,

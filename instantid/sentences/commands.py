@@ -61,6 +61,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cli.width": ("ancho en píxeles, múltiplo de 8", "width in pixels, a multiple of 8"),
     "cli.height": ("alto en píxeles, múltiplo de 8", "height in pixels, a multiple of 8"),
     "cli.steps": ("pasos", "steps"),
+    "cli.guidance_end": (
+        "parte de los pasos con guía; los demás cuestan la mitad",
+        "share of the steps with guidance; the others take half the time",
+    ),
     "cli.guidance_scale": ("fuerza de la descripción; 1 = desactivada", "strength of the prompt; 1 = off"),
     "cli.identity_strength": (
         "fuerza de IdentityNet: posición y forma de la cara",

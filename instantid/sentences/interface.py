@@ -75,6 +75,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "De 3,5 a 5 va bien; más alta quema los colores; 1 la apaga.",
         "3.5 to 5 does well; higher burns the colours; 1 turns it off.",
     ),
+    "ui.guidance_end.label": ("Hasta dónde guía el texto", "Guidance until"),
+    "ui.guidance_end.info": (
+        "Parte de los pasos; los demás cuestan la mitad. Con 0,6 apenas se nota.",
+        "Share of the steps; the others take half the time. At 0.6 it hardly shows.",
+    ),
     "ui.scheduler.label": ("Planificador", "Scheduler"),
     "ui.scheduler.info": (
         "euler es el seguro.",

@@ -86,5 +86,9 @@ SPANISH_LIBRARY_ERRORS: dict[str, str] = {
         "Los grafos de CUDA necesitan la UNet y la IdentityNet en una GPU de NVIDIA, pero la UNet está en {device}. "
         "Llama antes a pipe.to('cuda'), o prescinde de ellos."
     ),
+    "guidance.inpaint": (
+        "La guía no puede terminar antes al rellenar (inpaint): el pipeline guarda su máscara en dos mitades. Quita "
+        "guidance_end."
+    ),
     "identity.busy": "Este pipeline ya está generando. Espera a que termine o usa otro pipeline.",
 }
