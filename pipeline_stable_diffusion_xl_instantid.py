@@ -14,7 +14,7 @@ import math
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
 )
 
+from ip_adapter.attention_processor import version_of
 from ip_adapter.checkpoint import preferred_file, read_checkpoint, write_checkpoint
 from ip_adapter.cuda_graphs import CudaGraphs
 from ip_adapter.errors import StateError, UserError
@@ -39,6 +40,7 @@ from ip_adapter.identity import Identity
 from ip_adapter.identity_net import feed_tokens, mask_residuals, silent_without_weight
 from ip_adapter.inputs import as_embeddings, as_region
 from ip_adapter.layers import Layers, build_layers, check_installed, cross_attention, install
+from ip_adapter.recent import Recent
 from ip_adapter.resampler import Resampler
 
 ADAPTER_FILE = "ip-adapter.safetensors"  # in a folder written by save_pretrained
@@ -87,6 +89,9 @@ def draw_kps(
     return PIL.Image.fromarray(canvas)
 
 
+RECENT_FACES = 8  # whose tokens are kept
+
+
 @dataclass
 class LoadedAdapter:
     """An adapter at work on a UNet. Pipelines that share the UNet share this."""
@@ -96,6 +101,7 @@ class LoadedAdapter:
     text_processors: dict[str, object]  # what stood in the layers' places
     unet: weakref.ref  # the UNet that the layers were made for
     scale: float  # strength of identity attention when a call does not say
+    tokens: Recent[torch.Tensor] = field(default_factory=lambda: Recent(RECENT_FACES))  # of the last few faces
 
 
 class InstantIDMixin:
@@ -269,7 +275,9 @@ class InstantIDMixin:
     def _tokens(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Identity tokens (b, t, d) of embeddings (b, s, 512), in the precision and on the device of the denoising."""
         resampler = self._adapter.resampler
-        tokens = resampler(embeddings.to(resampler.latents))
+        weights = tuple((p.data_ptr(), version_of(p)) for p in resampler.parameters())
+        key = (embeddings.float().cpu().numpy().tobytes(), embeddings.shape, weights)
+        tokens = self._adapter.tokens.get(key, lambda: resampler(embeddings.to(resampler.latents)))
         return tokens.to(self._execution_device, self.unet.dtype)
 
     def _output_size(self, arguments: dict[str, Any]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ forget different ways of setting it once.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -20,6 +21,7 @@ from PIL import Image
 from instantid.images import clamped_box
 from instantid.messages import user_error
 from instantid.probe import load_cuda_libraries
+from ip_adapter.recent import Recent
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ SAME_FACE = 0.4  # overlap (intersection over union) of two boxes of one face
 PADDING = 0.5  # of each side, when nothing was found: faces that fill the photo
 EMBEDDING_WIDTH = 512
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+RECENT_PHOTOS = 16  # whose faces are remembered
 PICTURE_MARGIN = 0.3  # of the face box, around the face shown to the person
 
 
@@ -89,6 +92,7 @@ class FaceAnalyser:
         logger.debug("insightface: %s", said.getvalue())
         if "recognition" not in self._app.models:
             raise user_error("faces.no_recogniser", folder=face_pack)
+        self._recent: Recent[Face] = Recent(RECENT_PHOTOS)
         self.provider: str = self._app.models["recognition"].session.get_providers()[0]
         if self.provider != asked:
             logger.warning("face analysis was asked to run on %s and runs on %s", asked, self.provider)
@@ -101,8 +105,14 @@ class FaceAnalyser:
     def analyse(self, photo: Image.Image, index: int = 0) -> Face:
         """Face number `index` of the photo, 0 = largest.
 
+        A photo that was analysed lately is not analysed again.
+
         Raises: UserError if there is no face, or fewer than asked for.
         """
+        key = (hashlib.blake2b(photo.tobytes()).digest(), photo.size, photo.mode, index)
+        return self._recent.get(key, lambda: self._analyse(photo, index))
+
+    def _analyse(self, photo: Image.Image, index: int) -> Face:
         boxes, points = self._detect(_bgr(photo))
         if len(boxes) == 0:
             raise user_error("faces.none", width=photo.width, height=photo.height)
@@ -119,10 +129,11 @@ class FaceAnalyser:
             embedding = self._app.models["recognition"].get(_bgr(photo), detected)
         if embedding.shape != (EMBEDDING_WIDTH,):
             raise user_error("faces.embedding_width", width=embedding.size, needed=EMBEDDING_WIDTH)
+        arrays = embedding.astype(np.float32), points[index].astype(np.float64), boxes[index, :4].astype(np.float64)
+        for array in arrays:
+            array.setflags(write=False)  # it is remembered, and whoever asks next gets the same
         return Face(
-            embedding=np.asarray(embedding, dtype=np.float32),
-            key_points=points[index].astype(np.float64),
-            box=boxes[index, :4].astype(np.float64),
+            *arrays,
             score=float(boxes[index, 4]),
             index=index,
             count=len(boxes),

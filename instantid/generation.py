@@ -23,8 +23,11 @@ from instantid.monitor import MemoryMonitor
 from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, Note, OnProgress, Progress
 from instantid.residency import leave_gpu
 from instantid.styles import STYLES
+from ip_adapter.cuda_graphs import network_state
 from pipeline_stable_diffusion_xl_instantid import draw_kps
 
+# What diffusers' `encode_prompt` returns, in its order.
+EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 WAIT_FOR_TURN = 0.1  # seconds between two looks at `cancelled` while another generation runs
 
 
@@ -192,7 +195,6 @@ class _Run:
     def _one_picture(self, scene: _Scene, number: int, seed: int) -> Image.Image:
         self._stop_if_cancelled()
         request = self.request
-        prompt, negative_prompt = self._prompts()
         mask = None
         if request.region_mask:
             mask = region_mask((self.width, self.height), scene.placement.box(scene.placed.box))
@@ -227,8 +229,7 @@ class _Run:
             ended.callback(watch.remove)  # also where no step was reached
             warnings.simplefilter("ignore", FutureWarning)  # diffusers calling methods that it gave up itself
             picture = self.models.pipeline(
-                prompt=prompt,
-                negative_prompt=negative_prompt,
+                **self._text(),
                 image=scene.key_points_picture,
                 image_embeds=scene.embedding,
                 control_mask=mask,
@@ -251,6 +252,24 @@ class _Run:
         if not np.isfinite(picture).all():
             raise machine_error("generation.not_finite", precision=self.models.plan.precision)
         return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+    def _text(self) -> dict[str, torch.Tensor | None]:
+        """The embeddings of the prompts, as arguments of the pipeline; those of a prompt that came lately are kept."""
+        pipeline = self.models.pipeline
+        prompt, negative_prompt = self._prompts()
+        guided = self.request.guidance_scale > 1
+        encoders = tuple(network_state(encoder) for encoder in (pipeline.text_encoder, pipeline.text_encoder_2))
+        with torch.no_grad():
+            embeddings = self.models.texts.get(
+                (prompt, negative_prompt, guided, encoders),  # a LoRA may have changed them
+                lambda: pipeline.encode_prompt(
+                    prompt,
+                    device=pipeline._execution_device,
+                    do_classifier_free_guidance=guided,
+                    negative_prompt=negative_prompt,
+                ),
+            )
+        return dict(zip(EMBEDDINGS, embeddings))
 
     def _noise(self, generator: torch.Generator) -> torch.Tensor:
         """(1, channels, height/8, width/8), drawn in float32: in half precision older PyTorch draws other numbers."""

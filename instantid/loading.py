@@ -30,7 +30,10 @@ from instantid.random_bundle import write_random_bundle
 from instantid.streaming import reading_ahead
 from instantid.weights import default_folder, obtain_bundle
 from ip_adapter.errors import InstantIDError, MachineError
+from ip_adapter.recent import Recent
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
+
+RECENT_TEXTS = 8  # prompts whose embeddings are kept: a megabyte each
 
 
 class Models:
@@ -42,6 +45,7 @@ class Models:
         plan: what is in force; a lower rung after a step down.
         hardware: before loading.
         scheduler_config: the base model's own; each request lays its scheduler over it.
+        texts: the embeddings of the last few prompts.
         lock: one generation at a time.
     """
 
@@ -61,6 +65,7 @@ class Models:
         self.faces: FaceAnalyser | None = None
         self.pipeline: StableDiffusionXLInstantIDPipeline | None = None
         self.scheduler_config: dict = {}
+        self.texts: Recent[tuple] = Recent(RECENT_TEXTS)
         self._faces_on = faces_on
         self._sizes = component_sizes(bundle)
         self.plan = choose_plan(self.hardware, self._sizes, options)
@@ -113,6 +118,7 @@ class Models:
         """Give the memory back, once a running generation has ended; pages that still hold these models then say so."""
         with self.lock:
             self.pipeline = self.faces = None
+            self.texts = Recent(RECENT_TEXTS)
         free_memory()
 
     def about(self) -> dict[str, str]:
@@ -131,6 +137,7 @@ class Models:
         monitor.stage("faces")
 
     def _load_pipeline(self, monitor: MemoryMonitor) -> None:
+        self.texts = Recent(RECENT_TEXTS)
         self.pipeline = assemble(self.bundle, self.plan, monitor)
         monitor.stage("ready")
         self.scheduler_config = dict(self.pipeline.scheduler.config)

@@ -268,7 +268,7 @@ def network_state(net: torch.nn.Module) -> tuple:
 
     The identity layers' own weights are left out: their projections are computed outside the graphs.
     """
-    state: list[object] = [net]
+    state: list[object] = [id(net)]  # not the network itself: whoever keeps a state must not keep weights
     inside = set()
     for layer in net.modules():
         if isinstance(layer, IdentityAttnProcessor):

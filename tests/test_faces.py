@@ -187,8 +187,23 @@ def test_the_further_sizes_are_asked_only_when_the_first_find_nobody(analyser, m
         return detect(picture, input_size=input_size, max_num=max_num)
 
     monkeypatch.setattr(analyser._app.det_model, "detect", recorded)
-    analyser.analyse(person(150)[0])
+    analyser.analyse(person(151)[0])
     assert sizes == [(size, size) for size in FIRST_SIZES]
+
+
+def test_a_photo_that_was_analysed_lately_is_not_analysed_again(analyser, monkeypatch):
+    photo, _ = person(170)
+    found = analyser.analyse(photo)
+    looked = []
+    detect = analyser._app.det_model.detect
+    monkeypatch.setattr(analyser._app.det_model, "detect", lambda *args, **kw: looked.append(1) or detect(*args, **kw))
+    assert analyser.analyse(photo.copy()) is found
+    assert looked == []
+    turned = analyser.analyse(photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    assert len(looked) > 0
+    assert not np.array_equal(turned.key_points, found.key_points)
+    with pytest.raises(ValueError, match="read-only"):
+        found.embedding *= 2
 
 
 def test_a_small_face_in_a_wide_photo_is_found(analyser):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from instantid.generation import generate_image
 from instantid.images import output_size
+from instantid.loading import load_models
 from instantid.request import MAX_SEED, SCHEDULERS, GenerationRequest
 from instantid.ui_results import picture_settings
 from ip_adapter.errors import MachineError, StateError, UserError
@@ -364,3 +365,32 @@ def test_a_request_that_cannot_be_is_refused_before_anything_is_done(models):
         generate_image(models, asked(steps=0), received.append)
     assert caught.value.code == "request.out_of_range"
     assert received == []
+
+
+# What is kept for the next picture
+
+
+def test_a_prompt_that_came_lately_is_not_read_again(random_bundle, monkeypatch):
+    models = load_models(random_bundle, write=lambda line: None)
+    encoder, read = models.pipeline.text_encoder_2, []
+    handle = encoder.register_forward_hook(lambda *_: read.append(1))
+    first = picture(models, prompt="a person in the snow")
+    both = len(read)  # the prompt and the negative one
+    assert both == 2
+    np.testing.assert_array_equal(picture(models, prompt="a person in the snow"), first)
+    assert len(read) == both
+    picture(models, prompt="a person in the rain")
+    assert len(read) == 2 * both
+    weights = encoder.text_projection.weight
+    encoder.text_projection.weight = torch.nn.Parameter(weights.detach() * 2)
+    assert differ(picture(models, prompt="a person in the snow"), first)
+    assert len(read) == 3 * both
+    handle.remove()
+
+
+def test_several_pictures_of_a_request_read_the_prompt_once(models):
+    read = []
+    handle = models.pipeline.text_encoder.register_forward_hook(lambda *_: read.append(1))
+    generate_image(models, asked(prompt="somebody quite different", count=3))
+    handle.remove()
+    assert len(read) == 2

@@ -74,6 +74,21 @@ def test_keys_and_values_of_text_and_face_are_computed_once_per_picture(pipe, mo
     assert [len(calls) for calls in projections] == [2] * 4
 
 
+def test_the_tokens_of_a_face_that_came_lately_are_not_computed_again(adapter, monkeypatch):
+    pipe = tiny_pipeline(adapter)
+    resampler = pipe.image_proj_model
+    calls = calls_of(resampler.proj_out, monkeypatch)
+    first = run(pipe)
+    assert torch.equal(run(pipe), first)
+    assert len(calls) == 1
+    assert not torch.equal(run(pipe, image_embeds=face("someone else")), first)
+    assert len(calls) == 2
+    with torch.no_grad():
+        resampler.latents.mul_(2)
+    assert not torch.equal(run(pipe), first)
+    assert len(calls) == 3
+
+
 def test_while_gradients_are_recorded_nothing_is_kept(pipe):
     """With gradient checkpointing a layer runs twice, and what the first run kept would have no gradient."""
     layer = next(iter(pipe._adapter.layers.values()))
