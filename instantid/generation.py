@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 
 from instantid.faces import Face, mean_embedding
+from instantid.few_steps import FEW_STEPS
 from instantid.hardware import Pace, free_memory, is_out_of_memory, synchronize
+from instantid.hub import DownloadProgress
 from instantid.images import Placement, open_photo, output_size, place, region_mask
 from instantid.loading import Models
 from instantid.memory_plan import Picture
@@ -110,6 +112,7 @@ class _Run:
     def generate(self) -> GenerationResult:
         self._begin()
         with self.monitor:
+            self.models.use_few_steps(self.request.few_steps, self._report_download)
             self._report("faces")
             scene = self._read_photos()
             self.seconds["faces"] = time.perf_counter() - self.start
@@ -182,6 +185,10 @@ class _Run:
         if self.stepped_down:
             plan = self.models.plan
             notes.append(Note("note.stepped_down", {"offload": plan.offload, "storage": plan.storage}))
+        request = self.request
+        wanted = FEW_STEPS.get(request.few_steps)
+        if wanted and not wanted.suits(request.steps, request.guidance_scale, request.scheduler):
+            notes.append(Note("note.few_steps_unsuited", {"few_steps": request.few_steps, **wanted.settings}))
         for name, text in zip(("prompt", "negative_prompt"), self._prompts()):
             count = len(tokenizer(text).input_ids)
             if count > most:
@@ -280,6 +287,11 @@ class _Run:
     def _report(self, stage: str, step: int = 0) -> None:
         steps = self.request.steps * self.request.count
         self.on_progress(Progress(stage, step, steps, time.perf_counter() - self.start))
+
+    def _report_download(self, progress: DownloadProgress) -> None:
+        self._stop_if_cancelled()
+        done, total = (size // 10**6 for size in (progress.done_bytes, progress.total_bytes))
+        self.on_progress(Progress("download", done, total, time.perf_counter() - self.start))
 
     def _stop_if_cancelled(self) -> None:
         if self.cancelled():

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import diffusers
 import transformers
 
-from instantid.assembly import assemble, large_files
+from instantid.assembly import assemble, large_files, reading
 from instantid.bundle import Bundle
 from instantid.component_sizes import component_sizes
 from instantid.faces import FaceAnalyser
+from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS
 from instantid.hardware import (
     Hardware,
     detect_hardware,
@@ -22,13 +24,14 @@ from instantid.hardware import (
     limit_vram,
     prepare_allocator,
 )
+from instantid.hub import OnDownload
 from instantid.live_line import live_line
 from instantid.memory_plan import MemoryPlan, Picture, PlanOptions, choose_plan
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say
 from instantid.monitor import MemoryMonitor
 from instantid.random_bundle import write_random_bundle
 from instantid.streaming import reading_ahead
-from instantid.weights import default_folder, obtain_bundle
+from instantid.weights import default_folder, obtain_bundle, obtain_file
 from ip_adapter.errors import InstantIDError, MachineError
 from ip_adapter.recent import Recent
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
@@ -45,6 +48,7 @@ class Models:
         plan: what is in force; a lower rung after a step down.
         hardware: before loading.
         scheduler_config: the base model's own; each request lays its scheduler over it.
+        folder: where downloads go.
         texts: the embeddings of the last few prompts.
         lock: one generation at a time.
     """
@@ -66,6 +70,8 @@ class Models:
         self.pipeline: StableDiffusionXLInstantIDPipeline | None = None
         self.scheduler_config: dict = {}
         self.texts: Recent[tuple] = Recent(RECENT_TEXTS)
+        self.folder = default_folder()
+        self._few_steps = NO_FEW_STEPS  # whose LoRA is on the UNet
         self._faces_on = faces_on
         self._sizes = component_sizes(bundle)
         self.plan = choose_plan(self.hardware, self._sizes, options)
@@ -91,6 +97,33 @@ class Models:
         except InstantIDError:
             self.release()
             raise
+
+    def use_few_steps(self, name: str, on_progress: OnDownload) -> None:
+        """Have the LoRA of `name` on the UNet, a key of `FEW_STEPS`, or none of them; downloaded at its first use.
+
+        A LoRA of the person's own stays. The caller holds the lock.
+
+        Raises: MachineError if it cannot be downloaded, UserError if it does not fit the base model.
+        """
+        if name == self._few_steps:
+            return
+        if self._few_steps in FEW_STEPS:
+            ours = _adapter_name(self._few_steps)
+            if self.pipeline.get_active_adapters() == [ours]:
+                self.pipeline.unload_lora_weights()
+            else:
+                self.pipeline.delete_adapters(ours)
+            self._few_steps = NO_FEW_STEPS
+        if name in FEW_STEPS:
+            wanted = FEW_STEPS[name]
+            options = {"on_progress": on_progress, "language": self.language, "write": self.write}
+            file = obtain_file(wanted.repo_id, wanted.file, self.folder / "loras", **options)
+            with reading(file), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # peft's, where there is a LoRA already
+                others = self.pipeline.get_active_adapters()
+                self.pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=_adapter_name(name))
+                self.pipeline.set_adapters([*others, _adapter_name(name)])
+            self._few_steps = name
 
     def step_down(self, picture: Picture) -> None:
         """Load again by the next rung that uses less memory, for `picture` to fit. The caller holds the lock.
@@ -137,7 +170,7 @@ class Models:
         monitor.stage("faces")
 
     def _load_pipeline(self, monitor: MemoryMonitor) -> None:
-        self.texts = Recent(RECENT_TEXTS)
+        self.texts, self._few_steps = Recent(RECENT_TEXTS), NO_FEW_STEPS
         self.pipeline = assemble(self.bundle, self.plan, monitor)
         monitor.stage("ready")
         self.scheduler_config = dict(self.pipeline.scheduler.config)
@@ -204,7 +237,9 @@ def load_models(
     if not source and not base and detect_hardware().device == "cpu":
         source = _random_bundle()
     bundle = obtain_bundle(source, base, folder, language=language, write=write)
-    return load_bundle(bundle, options=options, faces_on=faces_on, language=language, write=write)
+    models = load_bundle(bundle, options=options, faces_on=faces_on, language=language, write=write)
+    models.folder = Path(folder).expanduser() if folder else models.folder
+    return models
 
 
 def load_bundle(
@@ -224,6 +259,11 @@ def load_bundle(
     models.load()
     write(say("loading.ready", language, seconds=round(time.perf_counter() - start, 1)))
     return models
+
+
+def _adapter_name(few_steps: str) -> str:
+    """As peft knows it: a name may hold no dots, and must not meet one of the person's own."""
+    return f"instantid-{few_steps}"
 
 
 def _random_bundle() -> Path:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS, USUAL
 from instantid.memory_plan import OFFLOADS, PRECISIONS, SPEEDS, STORAGES, VAE_PRECISIONS, PlanOptions
 from instantid.messages import LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, WHOLE_NUMBERS, GenerationRequest
@@ -18,6 +19,7 @@ from instantid.styles import STYLES
 CHOICES = {
     "style": tuple(STYLES),
     "scheduler": tuple(SCHEDULERS),
+    "few_steps": (NO_FEW_STEPS, *FEW_STEPS),
     "device": ("cuda", "mps", "cpu"),
     "precision": PRECISIONS,
     "offload": OFFLOADS,
@@ -89,7 +91,7 @@ def _add_request(parser: argparse.ArgumentParser, words: Any) -> None:
         if field.name in BOUNDS:
             bounds = BOUNDS[field.name]
             option["type"] = int if field.name in WHOLE_NUMBERS else float
-            option["help"] += f" [{bounds.least:g} … {bounds.most:g}; {field.default}]"
+            option["help"] += f" [{bounds.least:g} … {bounds.most:g}; {USUAL.get(field.name, field.default)}]"
         elif field.name in CHOICES:
             option["choices"] = CHOICES[field.name]
         elif field.name in PHOTOS:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS, usual_settings
 from instantid.messages import user_error
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE, STYLES
 
@@ -34,6 +35,9 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),
+    "euler_trailing": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    "ddim_trailing": ("DDIMScheduler", {"timestep_spacing": "trailing"}),
+    "lcm": ("LCMScheduler", {}),
 }
 
 
@@ -75,18 +79,19 @@ class GenerationRequest:
     pose_face_index: int = 0
     width: int | None = None  # pixels, multiple of 8; None = from the pose photo's proportions
     height: int | None = None
-    steps: int = 30
-    guidance_scale: float = 5.0  # 1 = off; 3.5 to 5 suits InstantID
+    few_steps: str = NO_FEW_STEPS  # a key of `few_steps.FEW_STEPS`, whose LoRA is then loaded, or "none"
+    steps: int | None = None  # None, here and below: what suits `few_steps`; 30 without
+    guidance_scale: float | None = None  # 1 = off; 3.5 to 5 suits InstantID; None: 5 without `few_steps`
     guidance_end: float = 1.0  # share of the steps with guidance; those after it take half the time
     identity_strength: float = 0.8  # IdentityNet (place and shape of the face)
     adapter_strength: float = 0.8  # identity attention (likeness)
     seed: int | None = None  # 0 … 2**32 - 1; None = drawn at random
-    scheduler: str = "euler"  # a key of `SCHEDULERS`
+    scheduler: str | None = None  # a key of `SCHEDULERS`; None: "euler" without `few_steps`
     count: int = 1  # pictures; picture i uses seed + i
     region_mask: bool = False  # True: the identity acts only around the face
 
     def checked(self) -> GenerationRequest:
-        """The request with a seed drawn if it had none.
+        """The request with a seed drawn if it had none, and everything decided that was left to `few_steps`.
 
         Raises: UserError naming the field, what was received and what is allowed.
         """
@@ -106,14 +111,19 @@ class GenerationRequest:
         if len(more_faces) > MAX_EXTRA_PHOTOS:
             raise user_error("request.too_many_photos", count=len(more_faces), most=MAX_EXTRA_PHOTOS)
         _check_choice("style", self.style, STYLES)
-        _check_choice("scheduler", self.scheduler, SCHEDULERS)
+        _check_choice("few_steps", self.few_steps, {NO_FEW_STEPS: None} | FEW_STEPS)
+        decided = {
+            name: usual if getattr(self, name) is None else getattr(self, name)
+            for name, usual in usual_settings(self.few_steps).items()
+        }
+        _check_choice("scheduler", decided["scheduler"], SCHEDULERS)
         if self.region_mask not in (True, False):
             raise user_error(
                 "request.unknown_choice", field="region_mask", value=self.region_mask, allowed="True, False"
             )
         numbers = {}
         for name, bounds in BOUNDS.items():
-            value = getattr(self, name)
+            value = decided.get(name, getattr(self, name))
             if value is None and name in ("width", "height"):
                 continue
             numbers[name] = _checked_number(name, value, bounds)
@@ -134,7 +144,7 @@ class GenerationRequest:
             more_faces=more_faces,
             region_mask=bool(self.region_mask),
             seed=int(seed),
-            **numbers,
+            **(decided | numbers),
         )
 
     def seeds(self) -> list[int]:
@@ -155,7 +165,7 @@ class GenerationRequest:
 class Progress:
     """One report while a request runs."""
 
-    stage: str  # "faces", "text", "denoising", "decoding" or "done"
+    stage: str  # "download" (steps are megabytes then), "faces", "text", "denoising", "decoding" or "done"
     step: int = 0  # steps done, of the whole request
     steps: int = 0
     seconds: float = 0.0  # since the request began

@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS, USUAL, usual_settings
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.settings import read_settings
@@ -221,12 +222,18 @@ def _folded(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
         controls["negative_prompt"] = wording.place(
             gr.Textbox, "negative_prompt", value=first["negative_prompt"], lines=2, max_lines=8
         )
+        few_steps = wording.place(
+            gr.Dropdown, "few_steps", _few_steps_choices, value=first["few_steps"], elem_id="few_steps"
+        )
+        controls["few_steps"] = few_steps
         slider("steps")
         slider("guidance_scale")
         slider("guidance_end")
         controls["scheduler"] = wording.place(
             gr.Dropdown, "scheduler", lambda language: [(name, name) for name in SCHEDULERS], value=first["scheduler"]
         )
+        decided = [controls[name] for name in USUAL]
+        few_steps.input(lambda name: list(usual_settings(name).values()), few_steps, decided, **QUIETLY)
     return controls
 
 
@@ -271,6 +278,11 @@ def _show_first(settings: dict | None) -> dict:
 def _seed_of(chosen: gr.SelectData) -> str:
     """The seed of the picture that was chosen in the gallery: the last word of its caption, in both languages."""
     return chosen.value["caption"].split()[-1]
+
+
+def _few_steps_choices(language: str) -> list[tuple[str, str]]:
+    names = [(few.spanish if language == "es" else few.english, name) for name, few in FEW_STEPS.items()]
+    return [(say("ui.few_steps.none", language), NO_FEW_STEPS), *names]
 
 
 def _style_choices(language: str) -> list[tuple[str, str]]:

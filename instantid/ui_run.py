@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from instantid.few_steps import NO_FEW_STEPS, usual_settings
 from instantid.messages import explain, say, user_error
 from instantid.request import MAX_SEED, GenerationRequest, GenerationResult, Generator, Progress
 from instantid.sentences import SENTENCES
@@ -86,7 +87,9 @@ def read_seed(seed: str | None) -> int | None:
 def shown_values(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What the controls show for the `fields` of a request, photos apart: `read_size` and `read_seed` undo it."""
     photos_and_sides = ("face", "more_faces", "pose", "width", "height")
-    return {name: value for name, value in fields.items() if name not in photos_and_sides} | {
+    usual = usual_settings(fields["few_steps"])
+    shown = {name: usual.get(name) if value is None else value for name, value in fields.items()}
+    return {name: value for name, value in shown.items() if name not in photos_and_sides} | {
         "size": AUTO_SIZE if fields["width"] is None else f"{fields['width']}x{fields['height']}",
         "seed": "" if fields["seed"] is None else str(fields["seed"]),
     }
@@ -160,13 +163,14 @@ def generate_function(
         pose=None,
         pose_face_index=0,
         size=AUTO_SIZE,
-        steps=30,
-        guidance_scale=5.0,
+        few_steps=NO_FEW_STEPS,
+        steps=None,
+        guidance_scale=None,
         guidance_end=1.0,
         identity_strength=0.8,
         adapter_strength=0.8,
         seed="",
-        scheduler="euler",
+        scheduler=None,
         count=1,
         region_mask=False,
         language=language,
@@ -193,6 +197,7 @@ def generate_function(
                 pose_face_index=pose_face_index,
                 width=width,
                 height=height,
+                few_steps=few_steps,
                 steps=steps,
                 guidance_scale=guidance_scale,
                 guidance_end=guidance_end,

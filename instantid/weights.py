@@ -198,9 +198,7 @@ def plan_download(
         add(SDXL_REPO, folder / "base_config", _description_files)
     add(IDENTITY_REPO, folder, lambda repository: IDENTITY_FILES)
     add(FACE_REPO, folder / "antelopev2", lambda repository: FACE_MODELS)
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    return DownloadPlan(folder, source.place(folder), tuple(files), tuple(licences), free_bytes, hub)
+    return DownloadPlan(folder, source.place(folder), tuple(files), tuple(licences), _free_bytes(folder), hub)
 
 
 def announcement(plan: DownloadPlan, language: str = DEFAULT_LANGUAGE) -> list[str]:
@@ -230,13 +228,52 @@ def download(
 
     Raises: MachineError naming repository and file. Whatever arrived is kept for the next call.
     """
+    _fetch(plan, on_progress, language, write)
+    return open_bundle(plan.folder, plan.base)
+
+
+def obtain_file(
+    repo_id: str,
+    name: str,
+    folder: Path,
+    *,
+    endpoint: str | None = None,
+    on_progress: OnDownload | None = None,
+    language: str = DEFAULT_LANGUAGE,
+    write: Callable[[str], None] = print,
+) -> Path:
+    """One file of a repository, downloaded into `folder` if it is not there; arguments as of `download`.
+
+    Raises: MachineError naming repository and file.
+    """
+    place = Path(repo_id.replace("/", "--")) / PurePosixPath(name).name
+    if (folder / place).is_file():
+        return folder / place
+    hub = Hub(endpoint)
+    repository = list_repository(repo_id, hub)
+    if name not in repository.files:
+        raise machine_error("weights.file_not_found", repo=repo_id, file=name)
+    elsewhere = default_folder() / folder.name / place
+    file = PlannedFile(repository.files[name], folder / place, elsewhere if elsewhere != folder / place else None)
+    licences = ((repo_id, _licence(repository)),)
+    _fetch(
+        DownloadPlan(folder, folder / place, (file,), licences, _free_bytes(folder), hub), on_progress, language, write
+    )
+    return folder / place
+
+
+def _free_bytes(folder: Path) -> int:
+    """On the disk where `folder` is, or will be."""
+    return shutil.disk_usage(next(parent for parent in (folder, *folder.parents) if parent.exists())).free
+
+
+def _fetch(plan: DownloadPlan, on_progress: OnDownload | None, language: str, write: Callable[[str], None]) -> None:
     for line in announcement(plan, language):
         write(line)
     if plan.remaining_bytes > plan.free_bytes:
         needed, free = readable_size(plan.remaining_bytes), readable_size(plan.free_bytes)
         raise machine_error("weights.does_not_fit", needed=needed, free=free, folder=plan.folder)
     fetch_files(plan.files, plan.folder, plan.hub, on_progress or _progress_lines(language, write))
-    return open_bundle(plan.folder, plan.base)
 
 
 def obtain_bundle(

@@ -275,6 +275,7 @@ def test_every_option_of_a_request_reaches_it(received, asking, photo):
         "pose_face_index": 1,
         "width": 640,
         "height": 960,
+        "few_steps": "lightning-4",
         "steps": 7,
         "guidance_scale": 4.2,
         "guidance_end": 0.6,
@@ -298,7 +299,7 @@ def test_every_option_of_a_request_reaches_it(received, asking, photo):
 def test_a_request_without_options_is_the_one_with_all_defaults(received, asking, photo):
     main(asking)
     drawn = received["request"].seed
-    assert received["request"] == GenerationRequest(face=photo, prompt="a person", seed=drawn)
+    assert received["request"] == GenerationRequest(face=photo, prompt="a person", seed=drawn).checked()
 
 
 def test_every_option_of_the_memory_plan_reaches_the_loader(received, asking):

@@ -82,8 +82,8 @@ def test_only_generate_and_cancel_are_in_the_api(server):
 def test_a_photo_and_a_prompt_are_enough_for_the_api(client, generator, photo):
     client.predict(photo, "a person", api_name="/generate")
     (request,) = generator.requests
-    defaults = vars(GenerationRequest(face=request.face, prompt="a person", seed=request.seed, steps=3))
-    assert vars(request) == defaults
+    defaults = GenerationRequest(face=request.face, prompt="a person", seed=request.seed, steps=3).checked()
+    assert vars(request) == vars(defaults)
 
 
 def test_every_control_reaches_the_request(client, generator, photo):
@@ -92,6 +92,7 @@ def test_every_control_reaches_the_request(client, generator, photo):
         "style": "ink",
         "face_index": 2,
         "pose_face_index": 1,
+        "few_steps": "lightning-4",
         "steps": 7,
         "guidance_scale": 4.2,
         "guidance_end": 0.6,
@@ -129,6 +130,7 @@ SET = {
     "face_index": 2,
     "pose_face_index": 1,
     "size": "640x960",
+    "few_steps": "lightning-4",
     "steps": 7,
     "guidance_scale": 4.2,
     "guidance_end": 0.6,

@@ -22,6 +22,7 @@ from gradio_client import Client, handle_file
 from nbclient import NotebookClient
 from PIL import Image
 
+from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS
 from instantid.memory_plan import OFFLOADS
 from instantid.messages import LANGUAGES, UserError, say
 from instantid.notebook import pick_photo
@@ -128,6 +129,7 @@ def test_the_form_offers_every_way_of_offloading():
 
 def test_the_form_offers_styles_that_exist():
     assert set(choices("ESTILO")) <= set(STYLES)
+    assert choices("POCOS_PASOS") == [NO_FEW_STEPS, *FEW_STEPS]
 
 
 def test_the_public_link_is_a_tick_that_starts_empty():
@@ -140,7 +142,7 @@ def test_a_slider_moves_inside_the_bounds_and_starts_at_the_default(name, field)
     limits = {key: float(value) for key, value in re.findall(r"(min|max|step): ([\d.]+)", told)}
     assert BOUNDS[field].least <= limits["min"] < limits["max"] <= BOUNDS[field].most
     assert limits["step"] == BOUNDS[field].step
-    assert first == getattr(GenerationRequest(face=None, prompt=""), field)
+    assert first == getattr(GenerationRequest(face="photo", prompt="a person").checked(), field)
 
 
 # In a kernel

@@ -61,6 +61,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cli.width": ("ancho en píxeles, múltiplo de 8", "width in pixels, a multiple of 8"),
     "cli.height": ("alto en píxeles, múltiplo de 8", "height in pixels, a multiple of 8"),
     "cli.steps": ("pasos", "steps"),
+    "cli.few_steps": (
+        "LoRA para dibujar en pocos pasos, que se descarga la primera vez",
+        "a LoRA to draw in few steps, downloaded the first time",
+    ),
     "cli.guidance_end": (
         "parte de los pasos con guía; los demás cuestan la mitad",
         "share of the steps with guidance; the others take half the time",
@@ -114,6 +118,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "A library is missing or does not work ({reason}). “python -m instantid check” says which and what to do.",
     ),
     "cli.interrupted": ("Interrumpido.", "Interrupted."),
+    "cli.stage_download": ("⬇️ Descargando (MB)", "⬇️ Downloading (MB)"),
     "cli.stage_faces": ("🙂 Caras", "🙂 Faces"),
     "cli.stage_text": ("📝 Texto", "📝 Text"),
     "cli.stage_denoising": ("🎨 Generando", "🎨 Generating"),

@@ -42,6 +42,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "“{field}” has {count} tokens and SDXL reads {most}: the end does not count. Shorten it.",
     ),
     "generation.cancelled": ("Generación cancelada.", "Generation cancelled."),
+    "note.few_steps_unsuited": (
+        "«{few_steps}» se hizo para {steps} pasos, guía {guidance_scale} y el planificador {scheduler}: con otros "
+        "ajustes la imagen sale peor.",
+        "“{few_steps}” was made for {steps} steps, guidance {guidance_scale} and the scheduler {scheduler}: with "
+        "other settings the picture suffers.",
+    ),
     "note.stepped_down": (
         "La memoria no alcanzó: los modelos se cargaron de otra forma (descarga: {offload}, pesos: {storage}) y la "
         "misma imagen se repitió.",

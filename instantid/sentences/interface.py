@@ -68,6 +68,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # Folded: the drawing.
     "ui.drawing_fold.label": ("Ajustes finos", "Fine tuning"),
     "ui.negative_prompt.label": ("Qué evitar", "Negative prompt"),
+    "ui.few_steps.label": ("Pocos pasos", "Few steps"),
+    "ui.few_steps.info": (
+        "Una LoRA que dibuja en 4 u 8 pasos; la primera vez se descarga. Elegirla ajusta pasos, guía y planificador.",
+        "A LoRA that draws in 4 or 8 steps, downloaded when first used. It sets steps, guidance and scheduler.",
+    ),
+    "ui.few_steps.none": ("No", "No"),
     "ui.steps.label": ("Pasos", "Steps"),
     "ui.steps.info": ("30 va bien; más pasos tardan más.", "30 does well; more steps take longer."),
     "ui.guidance_scale.label": ("Guía del texto", "Guidance"),
@@ -96,6 +102,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "ui.settings.label": ("Ajustes", "Settings"),
     "ui.caption": ("semilla {seed}", "seed {seed}"),
     # While it runs.
+    "ui.stage.download": ("Descargando: {step} de {steps} MB", "Downloading: {step} of {steps} MB"),
     "ui.stage.faces": ("Buscando la cara", "Finding the face"),
     "ui.stage.text": ("Leyendo la descripción", "Reading the prompt"),
     "ui.stage.denoising": ("Dibujando: paso {step} de {steps}", "Drawing: step {step} of {steps}"),
