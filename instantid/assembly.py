@@ -105,7 +105,7 @@ def _assembled(folder: Path, **models: torch.nn.Module) -> StableDiffusionXLInst
 
 
 @contextlib.contextmanager
-def reading(what: Path) -> Iterator[None]:
+def reading(what: Path, sentence: str = "loading.failed") -> Iterator[None]:
     """Whatever a library raises on files that it cannot use becomes one sentence that names them."""
     try:
         yield
@@ -113,7 +113,7 @@ def reading(what: Path) -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         logger.debug("loading %s", what, exc_info=error)
-        raise user_error("loading.failed", what=what, detail=" ".join(str(error).split())[:200]) from error
+        raise user_error(sentence, what=what, detail=" ".join(str(error).split())[:200]) from error
 
 
 def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> None:

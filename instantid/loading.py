@@ -118,7 +118,7 @@ class Models:
             wanted = FEW_STEPS[name]
             options = {"on_progress": on_progress, "language": self.language, "write": self.write}
             file = obtain_file(wanted.repo_id, wanted.file, self.folder / "loras", **options)
-            with reading(file), warnings.catch_warnings():
+            with reading(file, "loading.lora_failed"), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # peft's, where there is a LoRA already
                 others = self.pipeline.get_active_adapters()
                 self.pipeline.load_lora_weights(file.parent, weight_name=file.name, adapter_name=_adapter_name(name))

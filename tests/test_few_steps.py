@@ -114,7 +114,7 @@ def test_a_file_that_is_no_lora_is_one_sentence_and_the_models_work_on(models, t
     monkeypatch.setattr(models, "folder", tmp_path)
     with pytest.raises(UserError) as caught:
         picture(models, few_steps="lightning-4")
-    assert (caught.value.code, caught.value.facts["what"]) == ("loading.failed", bad)
+    assert (caught.value.code, caught.value.facts["what"]) == ("loading.lora_failed", bad)
     np.testing.assert_array_equal(picture(models), before)
 
 

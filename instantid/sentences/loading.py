@@ -194,6 +194,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The configs and tokenizers for {file} are missing (folder base_config). Fetch them with "
         "“python -m instantid download --base {file}”, or copy those of an SDXL model there.",
     ),
+    "loading.lora_failed": (
+        "La LoRA «{what}» no se pudo cargar en este modelo base ({detail}). Las LoRA de pocos pasos son para bases "
+        "SDXL: no elijas ninguna, o borra el archivo si se descargó mal.",
+        "The LoRA “{what}” could not be loaded into this base model ({detail}). LoRAs for few steps are for SDXL "
+        "bases: choose none, or delete the file if its download went wrong.",
+    ),
     "loading.failed": (
         "No se pudo cargar {what} ({detail}). Borra esa carpeta y descárgala otra vez.",
         "{what} could not be loaded ({detail}). Delete that folder and download it again.",
