@@ -7,7 +7,7 @@ Source: Ye et al. 2023, "IP-Adapter", decoupled cross-attention:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -123,13 +123,16 @@ class IdentityAttnProcessor(nn.Module):
     def _once(self, name: str, tokens: torch.Tensor, project: Callable[[], Projection]) -> Projection:
         """What is kept of this call, if it is of these tokens; computed and kept if not.
 
-        Only between `begin` and `end`, and never while gradients are recorded: what is kept has none.
+        Only between `begin` and `end`; never while gradients are recorded, since what is kept has none; and not in
+        compiled code, which knows no versions.
         """
-        if self.call is None or torch.is_grad_enabled():
+        if self.call is not None and self.call.is_written_elsewhere:
+            return self.call.projections[name]
+        if self.call is None or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return project()
         kept = self.call.projections.get(name)
-        if not self.call.is_written_elsewhere and (kept is None or not kept.is_of(tokens)):
-            kept = self.call.projections[name] = project()
+        if kept is None or not kept.is_of(tokens):
+            kept = self.call.projections[name] = replace(project(), version=version_of(tokens))
         return kept
 
     def _attend(
@@ -163,7 +166,7 @@ def times(t: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 
 def _project(source: torch.Tensor, tokens: torch.Tensor, to_k: nn.Module, to_v: nn.Module, heads: int) -> Projection:
-    return Projection(source, _split(to_k(tokens), heads), _split(to_v(tokens), heads), version_of(source))
+    return Projection(source, _split(to_k(tokens), heads), _split(to_v(tokens), heads))
 
 
 def _split(t: torch.Tensor, heads: int) -> torch.Tensor:

@@ -104,6 +104,18 @@ def test_while_gradients_are_recorded_nothing_is_kept(pipe):
         layer.end()
 
 
+def test_blocks_with_identity_layers_are_compiled_whole(pipe, adapter):
+    """`fullgraph` makes a break in the middle of a block an error; nothing else is asked of the compiler here."""
+    compiled = tiny_pipeline(adapter)
+    blocks = [block for block in compiled.unet.modules() if type(block).__name__ == "BasicTransformerBlock"]
+    for block in blocks:
+        block.compile(backend="eager", fullgraph=True)
+    assert len(blocks) > 0
+    for person in ("a", "b"):
+        assert largest_difference(run(compiled, person), run(pipe, person)) < SAME
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("scale", [0.1, 0.7, 0.8, 1.5])
 def test_a_strength_in_a_tensor_multiplies_as_a_number_does(dtype, scale):
