@@ -49,6 +49,7 @@ class ComponentSizes:
     identity_layers: ComponentSize  # keys and values of the identity attention, part of the UNet once loaded
     resampler: ComponentSize
     vae_overflows: bool = True  # whether the base says that its VAE cannot decode in half precision; SDXL's own cannot
+    native_size: int = 1024  # pixels: the square side that the base was made for
 
 
 def component_sizes(bundle: Bundle) -> ComponentSizes:
@@ -70,14 +71,21 @@ def component_sizes(bundle: Bundle) -> ComponentSizes:
         identitynet=_size(_headers(_files(bundle.identitynet))),
         identity_layers=_size(_beginning(adapter, ("ip_adapter.",))),
         resampler=_size(_beginning(adapter, ("image_proj.",))),
-        vae_overflows=_vae_overflows(bundle.base_config if bundle.base.is_file() else bundle.base),
+        **_described(bundle.base_config if bundle.base.is_file() else bundle.base),
     )
 
 
-def _vae_overflows(base: Path | None) -> bool:
-    file = base / "vae" / "config.json" if base else None
-    # diffusers assumes it too where the description says nothing.
-    return json.loads(file.read_text(encoding="utf-8")).get("force_upcast", True) if file and file.is_file() else True
+def _described(base: Path | None) -> dict[str, bool | int]:
+    """What the descriptions of a base's models say; what they leave out is as in SDXL.
+
+    Whoever loads the models says what is wrong with a description that cannot be read.
+    """
+    try:
+        unet, vae = (json.loads((base / name / "config.json").read_text(encoding="utf-8")) for name in ("unet", "vae"))
+        scale = 2 ** (len(vae["block_out_channels"]) - 1)  # pixels to a latent
+        return {"vae_overflows": vae.get("force_upcast", True), "native_size": unet.get("sample_size", 128) * scale}
+    except (TypeError, AttributeError, KeyError, ValueError, OSError):
+        return {}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -180,13 +180,13 @@ def choose_plan(
     """The fastest way that fits; what `options` says is done, and the rest fitted around it.
 
     Args:
-        picture: the size to plan for; default SDXL's square.
+        picture: the size to plan for; default the square that the base was made for.
         below: a rung that turned out too large: only those after it are looked at.
 
     Raises: UserError if an option is impossible: an unknown word, or a GPU that is not there. MachineError if RAM is
         too small for every way, or nothing is left below `below`.
     """
-    options, picture = options or PlanOptions(), picture or Picture()
+    options, picture = options or PlanOptions(), picture or Picture(sizes.native_size, sizes.native_size)
     _check(options, hardware)
     device = options.device or hardware.device
     rungs = _rungs(device, options)

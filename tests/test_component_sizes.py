@@ -16,7 +16,7 @@ from instantid.hardware import memory_in_use
 from ip_adapter.checkpoint import read_checkpoint
 from ip_adapter.convert import convert_to_safetensors
 
-PARTS = [field.name for field in dataclasses.fields(ComponentSizes) if field.name != "vae_overflows"]
+PARTS = [field.name for field in dataclasses.fields(ComponentSizes) if field.type == "ComponentSize"]
 UNET = "base/unet/diffusion_pytorch_model.safetensors"
 
 
@@ -77,9 +77,18 @@ def test_whether_the_vae_overflows_is_what_its_description_says(copy, said, expe
     assert sizes(copy).vae_overflows is expected
 
 
+def test_the_native_size_is_that_of_the_models(random_bundle, models):
+    assert sizes(random_bundle).native_size == models.native_size == 128
+
+
 def test_a_base_in_one_file_has_the_sizes_of_the_folder_that_it_was_made_of(random_bundle, tmp_path):
     single = sizes(random_bundle, write_single_file(random_bundle / "base", tmp_path / "base.safetensors"))
-    assert single == sizes(random_bundle)
+    assert [getattr(single, part) for part in PARTS] == [getattr(sizes(random_bundle), part) for part in PARTS]
+
+
+def test_a_description_that_cannot_be_read_is_as_if_there_were_none(copy):
+    (copy / "base" / "vae" / "config.json").write_text("{")
+    assert (sizes(copy).native_size, sizes(copy).vae_overflows) == (1024, True)
 
 
 def test_a_converted_adapter_has_the_parameters_of_the_one_it_was_made_of(copy):
