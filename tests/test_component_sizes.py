@@ -86,8 +86,8 @@ def test_a_base_in_one_file_has_the_sizes_of_the_folder_that_it_was_made_of(rand
     assert [getattr(single, part) for part in PARTS] == [getattr(sizes(random_bundle), part) for part in PARTS]
 
 
-def test_a_description_that_cannot_be_read_is_as_if_there_were_none(copy):
-    (copy / "base" / "vae" / "config.json").write_text("{")
+def test_a_description_that_says_nothing_is_taken_for_that_of_sdxl(copy):
+    (copy / "base" / "vae" / "config.json").write_text("{}")
     assert (sizes(copy).native_size, sizes(copy).vae_overflows) == (1024, True)
 
 
