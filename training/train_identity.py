@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from instantid.bundle import open_bundle, open_untrained_bundle
 from instantid.faces import FaceAnalyser
+from instantid.loading import quiet_libraries
 from instantid.messages import explain, say, system_language, user_error
 from instantid.request import SIZE_MULTIPLE
 from ip_adapter.errors import InstantIDError
@@ -60,6 +61,7 @@ def run(arguments: argparse.Namespace, write: Callable[[str], None] = print) -> 
 
     Raises: InstantIDError in one sentence.
     """
+    quiet_libraries()
     options = options_from(arguments)
     bundle = open_untrained_bundle(arguments.bundle, arguments.base)
     start = open_bundle(arguments.start, bundle.base) if arguments.start else None
