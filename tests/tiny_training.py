@@ -1,9 +1,10 @@
 """Training at toy size: a pipeline over the random bundle, and a source that draws its examples from their numbers.
 
-As a script it is one process of several: `python tiny_training.py BUNDLE OUTPUT`, its rank in the environment.
+As a script it trains in two processes: `python tiny_training.py BUNDLE OUTPUT PORT`.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -55,5 +56,12 @@ def trained(pipeline, output: Path, options: TrainingOptions, source=source, **a
     return losses_in(output)
 
 
-if __name__ == "__main__":
-    trained(tiny_pipeline(Path(sys.argv[1])), Path(sys.argv[2]), tiny_options(steps=3))
+def train_as(rank: int, bundle: str, output: str, port: str) -> None:
+    """Train as one of two processes on the processor."""
+    os.environ |= {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    trained(tiny_pipeline(Path(bundle)), Path(output), tiny_options(steps=3))
+
+
+if __name__ == "__main__":  # forked: the libraries are imported once
+    torch.multiprocessing.start_processes(train_as, tuple(sys.argv[1:]), nprocs=2, start_method="fork")
