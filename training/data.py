@@ -117,7 +117,7 @@ class FaceDataset(Dataset):
             pixels = cropped(open_photo(self.folder / target.file), view)[None]
         return Batch(
             key_points=torch.from_numpy(np.array(points)).permute(2, 0, 1)[None] / 255,
-            embeddings=torch.from_numpy(source.embedding.copy())[None],
+            embeddings=torch.from_numpy(source.embedding)[None],
             captions=[target.caption],
             pixels=pixels,
             moments=moments,

@@ -53,7 +53,9 @@ def from_row(row: Row) -> FaceRecord:
         size=tuple(row["size"]),
         key_points=np.array(row["key_points"]),
         box=np.array(row["box"]),
-        embedding=np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4"),
+        embedding=np.frombuffer(
+            base64.b64decode(row["embedding"]), dtype="<f4"
+        ).copy(),  # writable, as PyTorch wants it
     )
 
 
