@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler
 from face_photos import person
 from PIL import Image
@@ -24,7 +25,7 @@ from ip_adapter.layers import cross_attention
 from training import checkpoints
 from training.data import joined
 from training.draws import DropRates, draw
-from training.identity_model import IdentityModel, write_bundle
+from training.identity_model import IdentityModel, training_pipeline, write_bundle
 from training.losses import min_snr_weights, noise_schedule, prediction_loss, target_of
 from training.trainer import TrainingRun, accelerator_for
 from training.validation import Case, Validation
@@ -148,6 +149,24 @@ def test_gradient_checkpointing_changes_no_loss(pipeline, tmp_path, whole_run):
     assert trained(pipeline, tmp_path, tiny_options(gradient_checkpointing=True)) == pytest.approx(
         whole_run[0], rel=1e-5
     )
+
+
+@pytest.fixture
+def half_precision():
+    """Accelerate keeps one precision per process: it is forgotten before and after."""
+    AcceleratorState._reset_state()
+    yield tiny_options(steps=3, mixed_precision="bf16")
+    AcceleratorState._reset_state()
+
+
+def test_in_half_precision_the_trained_weights_stay_in_full(half_precision, random_bundle, tmp_path, whole_run):
+    bundle, device = open_untrained_bundle(random_bundle), torch.device("cpu")
+    pipeline = training_pipeline(bundle, device, torch.bfloat16, **SIZES)
+    losses = trained(pipeline, tmp_path, half_precision)
+    assert losses == pytest.approx(whole_run[0][:3], rel=0.02)
+    assert losses != whole_run[0][:3]
+    assert {weight.dtype for weight in IdentityModel(pipeline).parameters()} == {torch.float32}
+    assert pipeline.vae.dtype == torch.float32
 
 
 # Conditions that are dropped

@@ -148,13 +148,17 @@ def _report(prepared: Prepared, output: Path, language: str) -> Iterator[str]:
         yield say("training.skipped", language, count=prepared.skipped, file=output / SKIPPED)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.prepare_faces", description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures and captions")
     parser.add_argument("--bundle", type=Path, required=True, help="folder that holds antelopev2/")
     parser.add_argument("--output", type=Path, required=True, help="folder for the index")
     parser.add_argument("--faces-on", choices=tuple(PROVIDERS), default="cpu", help="where faces are analysed")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
     language = system_language()
     try:
         pack = repair_face_pack(arguments.bundle / "antelopev2")
