@@ -165,11 +165,19 @@ class InstantIDMixin:
                 detail=" ".join(str(error).split()),
             ) from error
         layers = build_layers(self.unet, checkpoint, geometry.output_dim)
+        self.use_adapter(resampler.requires_grad_(False).eval(), layers, scale)
 
+    def use_adapter(self, resampler: Resampler, layers: Layers, scale: float = 0.5) -> None:
+        """Put an adapter that is in memory, while it is trained for instance, into the UNet; an earlier one goes.
+
+        Args:
+            resampler: float32, on the device that computes.
+            layers: one for each cross-attention of the UNet.
+            scale: strength of identity attention, 0 … 1.5.
+        """
         self._remove_adapter(None)
         text_processors = install(self.unet, layers)
         _follow_offload(self.unet, layers)
-        resampler.requires_grad_(False).eval()
         self._adapter = LoadedAdapter(resampler, layers, text_processors, weakref.ref(_inner(self.unet)), scale)
 
     def set_ip_adapter_scale(self, scale: float) -> None:

@@ -44,9 +44,9 @@ def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> Stable
 
     Raises: UserError for files that cannot be used, torch.OutOfMemoryError.
     """
-    mapped = {name: _mapped(name, bundle) for name in (*MODEL_CLASSES, "controlnet")}
+    mapped = {name: mapped_model(name, bundle) for name in (*MODEL_CLASSES, "controlnet")}
     models = {name: waiting.model for name, waiting in mapped.items()}
-    pipeline = _assembled(bundle.base_config if bundle.base.is_file() else bundle.base, **models)
+    pipeline = assembled(bundle.base_config if bundle.base.is_file() else bundle.base, **models)
     for name in MODEL_CLASSES:
         _placed(name, mapped.pop(name), plan)
     monitor.stage("base")
@@ -73,7 +73,8 @@ def large_files(bundle: Bundle, plan: MemoryPlan) -> list[Path]:
     return [*base, *weight_paths(ControlNetModel, bundle.identitynet), preferred_file(bundle.adapter)]
 
 
-def _mapped(name: str, bundle: Bundle) -> MappedModel:
+def mapped_model(name: str, bundle: Bundle) -> MappedModel:
+    """One of `MODEL_CLASSES` or "controlnet" (IdentityNet), not yet placed. Raises: UserError naming the folder."""
     if name == "controlnet":
         with reading(bundle.identitynet):
             return map_folder(ControlNetModel, bundle.identitynet)
@@ -95,7 +96,7 @@ def _placed(name: str, mapped: MappedModel, plan: MemoryPlan) -> torch.nn.Module
     return model
 
 
-def _assembled(folder: Path, **models: torch.nn.Module) -> StableDiffusionXLInstantIDPipeline:
+def assembled(folder: Path, **models: torch.nn.Module) -> StableDiffusionXLInstantIDPipeline:
     """The pipeline over `models`, with the tokenizers and the scheduler of a diffusers folder."""
     with warnings.catch_warnings(), reading(folder):
         warnings.simplefilter("ignore")  # about components that were given rather than read

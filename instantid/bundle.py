@@ -60,6 +60,15 @@ def open_bundle(folder: Path, base: Path | None = None) -> Bundle:
 
     Raises: UserError naming the first file that is missing, empty, damaged, a web page or a git-lfs pointer.
     """
+    bundle = open_untrained_bundle(folder, base)
+    _read_json(bundle.identitynet / "config.json")
+    check_weights(bundle.identitynet / "diffusion_pytorch_model.safetensors")
+    check_weights(bundle.adapter)
+    return bundle
+
+
+def open_untrained_bundle(folder: Path, base: Path | None = None) -> Bundle:
+    """As `open_bundle`, but IdentityNet and adapter are not looked at: they may have yet to be trained."""
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise user_error("weights.no_folder", folder=folder)
@@ -69,20 +78,16 @@ def open_bundle(folder: Path, base: Path | None = None) -> Bundle:
         base_config = None
     else:
         _check_description(base_config)
-    identitynet = folder / "ControlNetModel"
-    _read_json(identitynet / "config.json")
-    check_weights(identitynet / "diffusion_pytorch_model.safetensors")
     adapter = folder / "ip-adapter.safetensors"
     if not adapter.exists():
         adapter = folder / "ip-adapter.bin"
-    check_weights(adapter)
     face_pack = repair_face_pack(folder / "antelopev2")
     for model in face_pack.glob("*.onnx"):
         check_weights(model)
     variants = {_variant(path.name for path in (base / model).glob("*")) for model in MODELS}
     return Bundle(
         base=base,
-        identitynet=identitynet,
+        identitynet=folder / "ControlNetModel",
         adapter=adapter,
         face_pack=face_pack,
         base_config=base_config,

@@ -253,7 +253,7 @@ def load_bundle(
 ) -> Models:
     """As `load_models`, from a bundle that is on disk already. `hardware`: to plan for; None = this machine."""
     start = time.perf_counter()
-    _quiet_libraries()
+    quiet_libraries()
     prepare_allocator()
     models = Models(bundle, options or PlanOptions(), hardware, faces_on, language, write)
     models.load()
@@ -271,7 +271,7 @@ def _random_bundle() -> Path:
     return write_random_bundle(default_folder() / "random-bundle")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Our memory lines tell how far loading is, our errors what is wrong; bars and remarks between them disturb."""
     diffusers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity_error()

@@ -15,13 +15,20 @@ from PIL import Image
 from published_sizes import MILLIONS, PUBLISHED
 
 from instantid.__main__ import build_parser
+from instantid.bundle import open_bundle
 from instantid.memory_plan import LADDERS, choose_plan
 from instantid.sentences import SENTENCES, SPANISH_LIBRARY_ERRORS
+from training import prepare_faces, train_identity
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md"))
 TRANSLATED = [("README.md", "README.es.md"), ("docs/troubleshooting.md", "docs/troubleshooting.es.md")]
 GAP = "…"  # stands for the facts of a message
+PARSERS = {
+    "instantid": build_parser("en"),
+    "training.prepare_faces": prepare_faces.build_parser(),
+    "training.train_identity": train_identity.build_parser(),
+}
 
 
 def text_of(name: str) -> str:
@@ -67,6 +74,7 @@ def commands_of(text: str) -> list[str]:
     """Every `python -m …` and `./run …` in blocks and in running text, as one line each."""
     lines = [line for block in code_blocks(text, "sh") for line in block.splitlines()]
     lines += re.findall(r"`([^`\n]+)`", without_blocks(text))
+    lines = [re.sub(r"^accelerate launch .*?-m ", "python -m ", line) for line in lines]
     return [line for line in lines if line.startswith(("python -m ", "./run"))]
 
 
@@ -80,15 +88,16 @@ def test_every_command_is_understood(document):
             module, arguments = words[2], words[3:]
         assert find_spec(module), line
         # Without arguments it is a mention; the others are the script's own.
-        if module == "instantid" and arguments and arguments[0] not in ("test", "test-oldest", "lint"):
+        if module in PARSERS and arguments and arguments[0] not in ("test", "test-oldest", "lint"):
             if arguments == ["generate"]:
                 arguments += ["--face", "me.jpg", "--prompt", "a person"]
-            build_parser("en").parse_args(arguments)
+            PARSERS[module].parse_args(arguments)
 
 
 @named
 def test_every_option_that_is_mentioned_exists(document):
-    commands = next(a for a in build_parser("en")._actions if isinstance(a, _SubParsersAction)).choices.values()
+    commands = next(a for a in PARSERS["instantid"]._actions if isinstance(a, _SubParsersAction)).choices.values()
+    commands = [*commands, *PARSERS.values()]
     known = {option for command in commands for action in command._actions for option in action.option_strings}
     mentioned = re.findall(r"`(--[a-z][a-z-]*)[^`]*`", document.read_text(encoding="utf-8"))
     assert set(mentioned) <= known
@@ -194,3 +203,11 @@ def test_a_script_of_the_readme_makes_a_picture(home, script, monkeypatch):
     picture.unlink(missing_ok=True)
     exec(compile(script, "README.md", "exec"), {})
     assert np.asarray(Image.open(picture)).std() > 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_script_of_the_training_guide_ends_with_a_bundle(home, monkeypatch):
+    (script,) = code_blocks(text_of("docs/training.md"), "python")
+    monkeypatch.chdir(home)
+    exec(compile(script, "training.md", "exec"), {})
+    assert open_bundle(home / "run" / "bundle", home / "checkpoints" / "base").described("en").endswith("steps on base")

@@ -10,11 +10,12 @@ from instantid.sentences import (
     loading,
     migration,
     notebook,
+    training,
     weights,
 )
 from instantid.sentences.library_errors import SPANISH_LIBRARY_ERRORS
 
-_SUBJECTS = (check, commands, faces, generation, interface, keeping, loading, migration, notebook, weights)
+_SUBJECTS = (check, commands, faces, generation, interface, keeping, loading, migration, notebook, training, weights)
 
 SENTENCES: dict[str, tuple[str, str]] = {}
 for _subject in _SUBJECTS:

@@ -1,0 +1,56 @@
+"""What training makes small: the error of the noise prediction.
+
+Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models"; Salimans & Ho 2022, v-prediction; Hang et al. 2023,
+"Efficient Diffusion Training via Min-SNR Weighting Strategy".
+"""
+
+import torch
+from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
+
+from instantid.messages import user_error
+
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+
+
+def noise_schedule(config: dict) -> DDPMScheduler:
+    """The noise that a base model was trained with, by the config of any of its schedulers.
+
+    Raises: UserError if the base predicts something that cannot be trained here.
+    """
+    schedule = DDPMScheduler.from_config(config)
+    if schedule.config.prediction_type not in PREDICTION_TYPES:
+        raise user_error(
+            "training.prediction_type", received=schedule.config.prediction_type, needed=", ".join(PREDICTION_TYPES)
+        )
+    return schedule
+
+
+def target_of(
+    schedule: DDPMScheduler, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """What the UNet should say, (b, c, h, w): noise, velocity, or the latents themselves."""
+    if schedule.config.prediction_type == "epsilon":
+        return noise
+    if schedule.config.prediction_type == "v_prediction":
+        return schedule.get_velocity(latents, noise, timesteps)
+    return latents
+
+
+def min_snr_weights(schedule: DDPMScheduler, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
+    """(b,) weights that bound the signal-to-noise ratio by `gamma`, in the terms of what is predicted."""
+    snr = compute_snr(schedule, timesteps)
+    bounded = snr.clamp(max=gamma)
+    if schedule.config.prediction_type == "epsilon":
+        return bounded / snr
+    if schedule.config.prediction_type == "v_prediction":
+        return bounded / (snr + 1)
+    return bounded
+
+
+def prediction_loss(
+    prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean squared error in float32 over the batch; `weights` (b,) for each example."""
+    errors = (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
+    return (errors if weights is None else errors * weights).mean()
