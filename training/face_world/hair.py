@@ -1,0 +1,197 @@
+"""Hair and beards. Every style is a row of numbers, so that all heads of a batch are drawn at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.face_world.canvas import Canvas, both, bump, circle, ellipse, joined, mix, smooth_step
+from training.face_world.face import Face
+from training.face_world.geometry import View
+from training.face_world.head import SKULL_HEIGHT, Light, hair_shadow, shaded, skin_of
+from training.face_world.palette import DYES, HAIR, along, rgb
+from training.face_world.scene import Scenes
+from training.face_world.traits import BEARDS, HAIR_STYLES, choice, value
+
+AWAY = 9.0  # a distance that no pixel is within
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How hair is worn; head units."""
+
+    top: float = 0.14  # above the skull
+    side: float = 0.06  # beside the head
+    back: float = 0.15  # how far down it reaches behind
+    front: float = 0.05  # and before the ears
+    hairline: float = -0.66
+    slope: float = 0.30  # how steeply the hairline falls away from the parting
+    part: float = 0.5  # how far the parting follows the person's
+    temple: float = 0.94  # where the face ends and hair begins, of its half width
+    flare: float = 0.0  # how much wider it is at the ends
+    wave: float = 0.0
+    curl: float = 0.0  # bumps of the outline
+    spikes: float = 0.0
+    jagged: float = 0.02  # of the hairline
+    bun: float = 0.0  # radius of a knot on the crown
+    tail: float = 0.0  # width of a tail
+    density: float = 1.0
+
+
+CUTS: dict[str, Cut] = {
+    "bald": Cut(density=0.0),
+    "buzz cut": Cut(top=0.02, side=0.015, back=0.1, hairline=-0.70, slope=0.12, part=0, temple=0.97, density=0.82, jagged=0.0),
+    "side parting": Cut(top=0.20, side=0.07, slope=0.42, part=1.0, front=0.10),
+    "quiff": Cut(top=0.36, side=0.0, hairline=-0.72, slope=0.16, part=0.3, front=0.0, jagged=0.05),
+    "short curls": Cut(top=0.26, side=0.15, curl=0.055, hairline=-0.60, slope=0.20, part=0.2, jagged=0.06, front=0.12),
+    "afro": Cut(top=0.52, side=0.42, back=0.55, curl=0.05, hairline=-0.64, slope=0.22, part=0, front=0.42, jagged=0.03, flare=-0.1),
+    "bob with a fringe": Cut(
+        top=0.17, side=0.14, back=0.95, front=0.92, hairline=-0.36, slope=0.05, part=0.1, temple=0.86, flare=0.10, jagged=0.035
+    ),
+    "long straight": Cut(top=0.15, side=0.12, back=2.1, front=1.75, slope=0.60, part=0.45, temple=0.90, flare=0.06, hairline=-0.78),
+    "long wavy": Cut(
+        top=0.22, side=0.20, back=1.9, front=1.45, slope=0.55, part=0.9, temple=0.93, flare=0.16, wave=0.07, hairline=-0.74
+    ),
+    "bun": Cut(top=0.08, side=0.03, slope=0.34, part=0.4, bun=0.36, front=0.08),
+    "ponytail": Cut(top=0.10, side=0.04, slope=0.30, part=0.8, tail=0.26, front=0.10),
+    "spikes": Cut(top=0.20, side=0.05, spikes=0.17, hairline=-0.66, slope=0.14, part=0, jagged=0.09),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Hair:
+    """The hair of a batch of heads, ready to be painted at its place among the layers."""
+
+    cut: dict[str, Tensor]  # values
+    outer: Tensor  # (b, h, w) outline of all of it, as if the face were not before it
+    front: Tensor  # the part before the head
+    strands: Tensor  # -1 … 1, light and dark along the hair
+    colour: Tensor  # (b, 3)
+    own_colour: Tensor  # (b, 3) not dyed: brows and beards
+
+
+def combed(persons: Tensor, scenes: Scenes, view: View) -> Hair:
+    """The shape and colour of the hair."""
+    rows = torch.tensor([[getattr(CUTS[name], field) for field in Cut.__dataclass_fields__] for name in HAIR_STYLES])
+    numbers = rows.to(persons.device)[choice(persons, "hair_style")]
+    cut = {name: numbers[:, i, None, None] for i, name in enumerate(Cut.__dataclass_fields__)}
+    parting = value(persons, "hair_parting")
+    cut["top"] = cut["top"] * (1 + 0.22 * parting.abs())
+    outer = _outline(cut, persons, view, parting)
+    opening = _opening(cut, persons, view, parting)
+    colour = own = along(HAIR, value(persons, "hair_colour")[:, 0, 0])
+    dyed = rgb(*DYES.values(), like=colour)[scenes.hair_dye]
+    return Hair(
+        cut=cut,
+        outer=outer,
+        front=both(outer, -opening, view.y - cut["front"]),
+        strands=_strands(cut, view, parting),
+        colour=torch.where(scenes.hair_dye[:, None] > 0, dyed, colour),
+        own_colour=own,
+    )
+
+
+def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tensor) -> Tensor:
+    x, y = view.x + 0.06 * view.turn.sin_yaw, view.y
+    width = value(persons, "face_width") + cut["side"]
+    around = torch.atan2(x, -y - 0.2)
+    rough = cut["curl"] * (torch.sin(around * 17 + parting * 9) + 0.6 * torch.sin(around * 29 + parting * 5))
+    saw = (around * 3.2 + parting * 3) % 1
+    rough = rough + cut["spikes"] * ((saw - 0.55).abs() * 2.2 - 0.2) * -1.0
+    lean = cut["top"] * parting * 0.35  # a parting lets the hair rise on one side
+    crown = ellipse(x - lean * (y < 0), y + 0.08, width, SKULL_HEIGHT + cut["top"] - 0.08) - rough
+    down = y.clamp(min=0)
+    sway = cut["wave"] * torch.sin(y * 7.5 + parting * 3)
+    length = cut["back"]
+    fall = both(
+        (x - sway * 0.5).abs() - width - cut["flare"] * down / length.clamp(min=0.5) - sway * x.sign() * 0.6,
+        -0.05 - y,
+        y - length + 0.10 * (x / width) ** 2 + cut["jagged"] * torch.sin(x * 31),
+    )
+    whole = joined(both(crown, y - length), fall, 0.08)
+    knot = circle(x, y + SKULL_HEIGHT + cut["bun"] * 0.55, cut["bun"]) + AWAY * (cut["bun"] == 0)
+    # A tail swings out on the side of the parting.
+    outwards = x * torch.where(parting > 0, 1.0, -1.0) - width - 0.08
+    tail_y = (y - 0.15) / 0.95
+    tail = both(
+        (outwards - 0.16 * torch.cos(tail_y * 1.5) - 0.04).abs() - cut["tail"] * (1.05 - tail_y.clamp(-1, 1) ** 2 * 0.75),
+        (y - 0.12).abs() - 1.0,
+    )
+    whole = torch.minimum(torch.minimum(whole, knot), tail + AWAY * (cut["tail"] == 0))
+    return whole + AWAY * (cut["density"] == 0)
+
+
+def _opening(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tensor) -> Tensor:
+    """The part of the face that hair leaves free, in the coordinates of the face."""
+    width = value(persons, "face_width")
+    off = view.u / width - parting * 0.5 * cut["part"]
+    jag = cut["jagged"] * torch.sin(view.u * 34 + parting * 7)
+    line = cut["hairline"] + cut["slope"] * off.abs() ** 1.5 + jag
+    side = view.u.abs() - width * (cut["temple"] + 0.04 * torch.sin(view.v * 3))
+    return torch.maximum(line - view.v, side)
+
+
+def _strands(cut: dict[str, Tensor], view: View, parting: Tensor) -> Tensor:
+    x, y = view.x - parting * 0.3 * cut["part"], view.y
+    spread = 0.42 + 0.62 * smooth_step(y, -1.35, 0.1)
+    q = x / spread + cut["wave"] * 1.6 * torch.sin(y * 7.5 + parting * 3)
+    curly = cut["curl"] * 16
+    q = q + curly * 0.16 * torch.sin(y * 19 + 3 * torch.sin(x * 11))
+    fine = torch.exp(-((34 * view.pixel) ** 2) / 6)  # strands thinner than a pixel are not drawn
+    return 0.6 * torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4)) + 0.4 * fine * torch.sin(q * 34 + 3 * torch.sin(q * 9))
+
+
+def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
+    """The hair's colour with strands, a band of shine and the shade of the scene, (b, 3, h, w)."""
+    bright = light.head * 0.8 + 0.10 + hair.strands * 0.15 - depth
+    base = shaded(hair.colour, bright.clamp(0, 1), (0.42, 0.38, 0.42), (1.28, 1.22, 1.18))
+    band = bump(torch.hypot(view.x + 0.18 * light.right * -1, view.y * 0.86 + 0.10) - 0.86, 0.12)
+    band = band * (0.55 + 0.45 * hair.strands) * smooth_step(view.y, 0.1, -0.4) * (1 - depth)
+    sheen = hair.colour * 0.62 + 0.36
+    return mix(base, sheen, (band * 0.75).clamp(0, 1) * (1 - 0.6 * (hair.cut["curl"] > 0)))
+
+
+def paint_back_hair(canvas: Canvas, hair: Hair, view: View, light: Light) -> None:
+    """What hangs behind head and body."""
+    canvas.fill(hair.outer, _dressed(hair, view, light, 0.34), hair.cut["density"])
+
+
+def paint_front_hair(canvas: Canvas, persons: Tensor, hair: Hair, view: View, light: Light, outline: Tensor) -> None:
+    """What lies before the head, with its shadow on the face."""
+    hair_shadow(canvas, persons, hair.front, outline)
+    canvas.fill(hair.front, _dressed(hair, view, light, 0.0), hair.cut["density"])
+    inked = both((hair.strands - 0.62).abs() * 0.045 - canvas.pen * 0.4, hair.front + 0.03)
+    canvas.draw(inked, 0.42 * hair.cut["density"])
+
+
+def paint_beard(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Hair, outline: Tensor) -> None:
+    """Stubble, moustache, goatee or full beard; painted before the mouth, which lies upon it."""
+    kind = choice(persons, "beard")[:, None, None]
+
+    def grows(*names: str) -> Tensor:
+        return torch.isin(kind, torch.tensor([BEARDS.index(name) for name in names], device=kind.device)).float()
+
+    side, width = view.u.abs(), value(persons, "face_width")
+    rough = 0.022 * torch.sin(view.u * 41) + 0.014 * torch.sin(view.u * 23 + 2)
+    # The upper edge runs from the ear under the cheek to the corner of the mouth.
+    reach = (side / width).clamp(0, 1)
+    edge = face.nose_v + 0.20 - 0.30 * smooth_step(reach, 0.45, 1.0) + rough
+    jaw = both(edge - view.v, outline - 0.085 + rough, -0.15 - view.v)
+    goatee = ellipse(view.u, view.v - face.mouth_v - face.gape - 0.20, 0.23, 0.25) + rough
+    x = side / (face.mouth_width * 1.12 + 0.03)
+    drop = face.smile * -0.03 + 0.085 * x**2
+    over = (view.v - face.nose_v * 0.36 - face.mouth_v * 0.64 - drop).abs() - 0.072 * (1 - x**2).clamp(min=0) ** 0.5 + rough * 0.4
+    moustache = both(over, (x - 1) * 0.3, 0.012 - side)
+    shape = torch.full_like(view.u, AWAY)
+    for names, part in ((("full",), jaw), (("goatee",), goatee), (("moustache", "goatee", "full"), moustache)):
+        shape = torch.minimum(shape, part + AWAY * (1 - grows(*names)))
+    colour = hair.own_colour * 0.88
+    tone = 0.45 + 0.30 * hair.strands * 0.5 + 0.25 * torch.sin(view.u * 37 + 2 * torch.sin(view.v * 23)) * 0.6
+    stubble = smooth_step(both(jaw + 0.09, outline), 0.06, -0.06) + bump(over, 0.07) * 0.6
+    canvas.tint(
+        (stubble * grows("stubble") * 0.40 * canvas.coverage(outline)).clamp(0, 1),
+        torch.lerp(colour, skin_of(persons), 0.25) * 0.8,
+    )
+    canvas.fill(shape, shaded(colour, tone.clamp(0, 1), (0.55, 0.52, 0.52), (1.18, 1.14, 1.10)), 0.96, outline=0.6)
