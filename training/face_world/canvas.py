@@ -78,6 +78,11 @@ def ellipse(x: Tensor, y: Tensor, half_width: Tensor | float, half_height: Tenso
     return length * (length - 1) / slope.clamp(min=1e-4)
 
 
+def rounded(x: Tensor, y: Tensor, power: Tensor | float) -> Tensor:
+    """Radius of (x, y) in a superellipse: 1 on its edge; `power` 2 is an ellipse, more is squarer."""
+    return (x.abs().clamp(1e-3, 4) ** power + y.abs().clamp(1e-3, 4) ** power) ** (1 / power)
+
+
 def box(
     x: Tensor, y: Tensor, half_width: Tensor | float, half_height: Tensor | float, radius: Tensor | float
 ) -> Tensor:

@@ -31,7 +31,7 @@ NEUTRAL = Expression()
 LOOKS: dict[str, Expression] = {
     "neutral": NEUTRAL,
     "smiling": Expression(smile=0.85, widen=0.18, gape=0.045, teeth=1.0, brows=0.01, left_eye=0.9, right_eye=0.9, squint=0.35),
-    "laughing": Expression(smile=1.0, widen=0.26, gape=0.23, teeth=0.36, brows=0.04, left_eye=0.36, right_eye=0.36, squint=1.0),
+    "laughing": Expression(smile=1.0, widen=0.26, gape=0.20, teeth=0.36, brows=0.04, left_eye=0.36, right_eye=0.36, squint=1.0),
     "surprised": Expression(smile=0.0, widen=-0.34, gape=0.21, brows=0.10, frown=-0.01, left_eye=1.32, right_eye=1.32),
     "sad": Expression(smile=-0.75, widen=-0.08, brows=0.015, frown=-0.085, left_eye=0.72, right_eye=0.72),
     "angry": Expression(smile=-0.5, widen=-0.02, gape=0.03, teeth=1.0, brows=-0.035, frown=0.095, left_eye=0.8, right_eye=0.8, squint=0.5),
@@ -89,7 +89,7 @@ def planned(persons: Tensor, scenes: Scenes) -> Face:
         brow_v=eye_v - value(persons, "brow_height") - look["brows"],
         frown=look["frown"],
         nose_v=nose_v,
-        mouth_v=nose_v + value(persons, "mouth_height") * length - look["gape"] * 0.25,
+        mouth_v=nose_v + value(persons, "mouth_height") * length - look["gape"] * 0.12,
         mouth_width=value(persons, "mouth_width") * (1 + look["widen"]),
         smile=look["smile"],
         gape=look["gape"],

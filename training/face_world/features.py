@@ -50,7 +50,7 @@ def paint_eyes(canvas: Canvas, persons: Tensor, scenes: Scenes, face: Face, view
     spark = torch.minimum(circle(gaze_x - lamp, gaze_y + 0.18, 0.145), circle(gaze_x + lamp, gaze_y - 0.2, 0.07))
     canvas.tint((0.5 - spark / pixel).clamp(0, 1) * inside * 0.95, rgb((1.0, 1.0, 1.0), like=persons))
 
-    lashes = 0.055 + 0.09 * (size - 0.125) / 0.06  # large eyes have long lashes
+    lashes = 0.055 + 0.09 * (size - 0.14) / 0.08  # large eyes have long lashes
     edge = torch.lerp(upper, upper, closed)
     wing = smooth_step(x, 0.2, 1.2) * lashes * 2.2
     thick = 0.045 + lashes * (0.55 + 0.45 * smooth_step(x, -0.9, 0.7)) * smooth_step(x.abs(), 1.2, 0.5)

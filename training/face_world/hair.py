@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.face_world.canvas import Canvas, both, bump, circle, ellipse, joined, mix, smooth_step
+from training.face_world.canvas import Canvas, both, bump, circle, ellipse, joined, mix, rounded, smooth_step
 from training.face_world.face import Face
 from training.face_world.geometry import View
 from training.face_world.head import SKULL_HEIGHT, Light, hair_shadow, shaded, skin_of
@@ -34,7 +34,8 @@ class Cut:
     wave: float = 0.0
     curl: float = 0.0  # bumps of the outline
     spikes: float = 0.0
-    jagged: float = 0.02  # of the hairline
+    jagged: float = 0.0  # of the hairline
+    lift: float = 0.0  # how far the crown leans to one side
     bun: float = 0.0  # radius of a knot on the crown
     tail: float = 0.0  # width of a tail
     density: float = 1.0
@@ -42,21 +43,21 @@ class Cut:
 
 CUTS: dict[str, Cut] = {
     "bald": Cut(density=0.0),
-    "buzz cut": Cut(top=0.02, side=0.015, back=0.1, hairline=-0.70, slope=0.12, part=0, temple=0.97, density=0.82, jagged=0.0),
-    "side parting": Cut(top=0.20, side=0.07, slope=0.42, part=1.0, front=0.10),
-    "quiff": Cut(top=0.36, side=0.0, hairline=-0.72, slope=0.16, part=0.3, front=0.0, jagged=0.05),
-    "short curls": Cut(top=0.26, side=0.15, curl=0.055, hairline=-0.60, slope=0.20, part=0.2, jagged=0.06, front=0.12),
-    "afro": Cut(top=0.52, side=0.42, back=0.55, curl=0.05, hairline=-0.64, slope=0.22, part=0, front=0.42, jagged=0.03, flare=-0.1),
+    "buzz cut": Cut(top=0.03, side=0.02, back=0.1, hairline=-0.72, slope=0.14, part=0, temple=0.97, density=0.86, jagged=0.0),
+    "side parting": Cut(top=0.20, side=0.08, hairline=-0.70, slope=0.48, part=1.0, front=0.10),
+    "quiff": Cut(top=0.34, side=0.03, hairline=-0.74, slope=0.20, part=0.3, front=0.0, lift=0.12),
+    "short curls": Cut(top=0.24, side=0.16, back=0.3, curl=0.10, hairline=-0.60, slope=0.22, part=0.2, front=0.08),
+    "afro": Cut(top=0.55, side=0.48, back=0.75, curl=0.08, hairline=-0.66, slope=0.25, part=0, front=0.40, flare=-0.2),
     "bob with a fringe": Cut(
-        top=0.17, side=0.14, back=0.95, front=0.92, hairline=-0.36, slope=0.05, part=0.1, temple=0.86, flare=0.10, jagged=0.035
+        top=0.20, side=0.17, back=0.95, front=0.90, hairline=-0.36, slope=0.06, part=0.1, temple=0.86, flare=0.08, jagged=0.03
     ),
-    "long straight": Cut(top=0.15, side=0.12, back=2.1, front=1.75, slope=0.60, part=0.45, temple=0.90, flare=0.06, hairline=-0.78),
+    "long straight": Cut(top=0.18, side=0.14, back=2.1, front=1.75, slope=0.62, part=0.45, temple=0.90, flare=0.10, hairline=-0.80),
     "long wavy": Cut(
-        top=0.22, side=0.20, back=1.9, front=1.45, slope=0.55, part=0.9, temple=0.93, flare=0.16, wave=0.07, hairline=-0.74
+        top=0.24, side=0.22, back=1.9, front=1.45, slope=0.58, part=0.9, temple=0.93, flare=0.16, wave=0.08, hairline=-0.76
     ),
-    "bun": Cut(top=0.08, side=0.03, slope=0.34, part=0.4, bun=0.36, front=0.08),
-    "ponytail": Cut(top=0.10, side=0.04, slope=0.30, part=0.8, tail=0.26, front=0.10),
-    "spikes": Cut(top=0.20, side=0.05, spikes=0.17, hairline=-0.66, slope=0.14, part=0, jagged=0.09),
+    "bun": Cut(top=0.10, side=0.04, slope=0.36, part=0.4, bun=0.34, front=0.08),
+    "ponytail": Cut(top=0.13, side=0.05, slope=0.34, part=0.8, tail=0.20, front=0.10),
+    "spikes": Cut(top=0.22, side=0.06, spikes=0.24, hairline=-0.68, slope=0.18, part=0, jagged=0.05),
 }  # fmt: skip
 
 
@@ -86,7 +87,7 @@ def combed(persons: Tensor, scenes: Scenes, view: View) -> Hair:
     return Hair(
         cut=cut,
         outer=outer,
-        front=both(outer, -opening, view.y - cut["front"]),
+        front=both(outer, -opening, _sideburn(cut, persons, view)),
         strands=_strands(cut, view, parting),
         colour=torch.where(scenes.hair_dye[:, None] > 0, dyed, colour),
         own_colour=own,
@@ -97,11 +98,13 @@ def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
     x, y = view.x + 0.06 * view.turn.sin_yaw, view.y
     width = value(persons, "face_width") + cut["side"]
     around = torch.atan2(x, -y - 0.2)
-    rough = cut["curl"] * (torch.sin(around * 17 + parting * 9) + 0.6 * torch.sin(around * 29 + parting * 5))
-    saw = (around * 3.2 + parting * 3) % 1
-    rough = rough + cut["spikes"] * ((saw - 0.55).abs() * 2.2 - 0.2) * -1.0
-    lean = cut["top"] * parting * 0.35  # a parting lets the hair rise on one side
-    crown = ellipse(x - lean * (y < 0), y + 0.08, width, SKULL_HEIGHT + cut["top"] - 0.08) - rough
+    # Locks are arcs that meet in notches; spikes are triangles, longest over the forehead.
+    rough = cut["curl"] * (torch.sin(around * 6.5 + parting * 3).abs() + 0.4 * torch.sin(around * 11 + parting * 5).abs() - 0.8)
+    saw = ((around * 1.9 + parting * 3) % 1 - 0.42).abs() * 2
+    rough = rough + cut["spikes"] * (0.55 - saw) * bump(around, 1.5)
+    lean = (cut["top"] * 0.35 + cut["lift"]) * parting  # a parting lets the hair rise on one side
+    height = torch.where(y < 0, SKULL_HEIGHT + cut["top"], cut["back"].clamp(max=0.9))
+    crown = (rounded((x - lean * (y < 0)) / width, y / height, 2.4) - 1) * 0.8 - rough
     down = y.clamp(min=0)
     sway = cut["wave"] * torch.sin(y * 7.5 + parting * 3)
     length = cut["back"]
@@ -110,15 +113,14 @@ def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
         -0.05 - y,
         y - length + 0.10 * (x / width) ** 2 + cut["jagged"] * torch.sin(x * 31),
     )
-    whole = joined(both(crown, y - length), fall, 0.08)
+    whole = joined(crown, fall + AWAY * (cut["curl"] > 0), 0.08)
     knot = circle(x, y + SKULL_HEIGHT + cut["bun"] * 0.55, cut["bun"]) + AWAY * (cut["bun"] == 0)
-    # A tail swings out on the side of the parting.
-    outwards = x * torch.where(parting > 0, 1.0, -1.0) - width - 0.08
-    tail_y = (y - 0.15) / 0.95
-    tail = both(
-        (outwards - 0.16 * torch.cos(tail_y * 1.5) - 0.04).abs() - cut["tail"] * (1.05 - tail_y.clamp(-1, 1) ** 2 * 0.75),
-        (y - 0.12).abs() - 1.0,
-    )
+    # A tail is tied high on the side of the parting, swings out and falls.
+    outwards = x * torch.where(parting > 0, 1.0, -1.0)
+    fallen = ((y + SKULL_HEIGHT + 0.05) / 2.2).clamp(0, 1)
+    middle = width * 0.35 + (width * 0.65 + 0.34) * torch.sin((fallen * 3.6).clamp(max=1.57)) - 0.36 * fallen**2
+    half = cut["tail"] * (0.55 + 1.7 * fallen - 2.2 * fallen**3)
+    tail = both((outwards - middle).abs() - half, -0.9 - y, y - 1.1)
     whole = torch.minimum(torch.minimum(whole, knot), tail + AWAY * (cut["tail"] == 0))
     return whole + AWAY * (cut["density"] == 0)
 
@@ -127,18 +129,23 @@ def _opening(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
     """The part of the face that hair leaves free, in the coordinates of the face."""
     width = value(persons, "face_width")
     off = view.u / width - parting * 0.5 * cut["part"]
-    jag = cut["jagged"] * torch.sin(view.u * 34 + parting * 7)
+    jag = cut["jagged"] * torch.sin(view.u * 19 + parting * 7)
     line = cut["hairline"] + cut["slope"] * off.abs() ** 1.5 + jag
     side = view.u.abs() - width * (cut["temple"] + 0.04 * torch.sin(view.v * 3))
     return torch.maximum(line - view.v, side)
 
 
+def _sideburn(cut: dict[str, Tensor], persons: Tensor, view: View) -> Tensor:
+    """Where hair before the ears ends: it grows narrower downwards, locks end straight."""
+    inwards = (1.04 - view.u.abs() / value(persons, "face_width")).clamp(min=0)
+    return view.y - cut["front"] + inwards * torch.where(cut["front"] < 0.5, 2.2, 0.6)
+
+
 def _strands(cut: dict[str, Tensor], view: View, parting: Tensor) -> Tensor:
     x, y = view.x - parting * 0.3 * cut["part"], view.y
-    spread = 0.42 + 0.62 * smooth_step(y, -1.35, 0.1)
+    spread = 0.42 + 0.62 * smooth_step(y, -1.25, 0.1)
     q = x / spread + cut["wave"] * 1.6 * torch.sin(y * 7.5 + parting * 3)
-    curly = cut["curl"] * 16
-    q = q + curly * 0.16 * torch.sin(y * 19 + 3 * torch.sin(x * 11))
+    q = q + cut["curl"] * 4 * torch.sin(y * 13 + 2 * torch.sin(x * 9))
     fine = torch.exp(-((34 * view.pixel) ** 2) / 6)  # strands thinner than a pixel are not drawn
     return 0.6 * torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4)) + 0.4 * fine * torch.sin(q * 34 + 3 * torch.sin(q * 9))
 
@@ -147,7 +154,7 @@ def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
     """The hair's colour with strands, a band of shine and the shade of the scene, (b, 3, h, w)."""
     bright = light.head * 0.8 + 0.10 + hair.strands * 0.15 - depth
     base = shaded(hair.colour, bright.clamp(0, 1), (0.42, 0.38, 0.42), (1.28, 1.22, 1.18))
-    band = bump(torch.hypot(view.x + 0.18 * light.right * -1, view.y * 0.86 + 0.10) - 0.86, 0.12)
+    band = bump(torch.hypot(view.x + 0.18 * light.right * -1, view.y * 0.9 + 0.08) - 0.82, 0.12)
     band = band * (0.55 + 0.45 * hair.strands) * smooth_step(view.y, 0.1, -0.4) * (1 - depth)
     sheen = hair.colour * 0.62 + 0.36
     return mix(base, sheen, (band * 0.75).clamp(0, 1) * (1 - 0.6 * (hair.cut["curl"] > 0)))
@@ -155,7 +162,7 @@ def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
 
 def paint_back_hair(canvas: Canvas, hair: Hair, view: View, light: Light) -> None:
     """What hangs behind head and body."""
-    canvas.fill(hair.outer, _dressed(hair, view, light, 0.34), hair.cut["density"])
+    canvas.fill(hair.outer, _dressed(hair, view, light, 0.26), hair.cut["density"])
 
 
 def paint_front_hair(canvas: Canvas, persons: Tensor, hair: Hair, view: View, light: Light, outline: Tensor) -> None:
@@ -174,7 +181,7 @@ def paint_beard(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: H
         return torch.isin(kind, torch.tensor([BEARDS.index(name) for name in names], device=kind.device)).float()
 
     side, width = view.u.abs(), value(persons, "face_width")
-    rough = 0.022 * torch.sin(view.u * 41) + 0.014 * torch.sin(view.u * 23 + 2)
+    rough = 0.014 * torch.sin(view.u * 23) + 0.010 * torch.sin(view.u * 37 + 2)
     # The upper edge runs from the ear under the cheek to the corner of the mouth.
     reach = (side / width).clamp(0, 1)
     edge = face.nose_v + 0.20 - 0.30 * smooth_step(reach, 0.45, 1.0) + rough

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.face_world.canvas import Canvas, as_paint, both, box, bump, cells, circle, ellipse, joined, smooth_step
+from training.face_world.canvas import Canvas, as_paint, both, box, bump, cells, circle, ellipse, joined, rounded, smooth_step
 from training.face_world.face import Face
 from training.face_world.geometry import CHIN_SHIFT, View
 from training.face_world.palette import rgb, skin_colour
 from training.face_world.scene import Scenes
 from training.face_world.traits import EARRINGS, MOLES, choice, value
 
-SKULL_HEIGHT = 1.2  # above the face's centre
+SKULL_HEIGHT = 1.08  # above the face's centre
+CROWN = 2.4  # how square the crown is; 2 is an ellipse
 NECK_WIDTH = 0.40
-SHADOW, GLOW = (0.60, 0.46, 0.47), (1.10, 1.07, 1.03)  # what skin is multiplied by away from and towards the light
+SHADOW, GLOW = (0.66, 0.54, 0.55), (1.10, 1.08, 1.05)  # what skin is multiplied by away from and towards the light
 BLUSH = (1.02, 0.72, 0.70)
 
 
@@ -63,10 +64,8 @@ def head_outline(persons: Tensor, view: View) -> Tensor:
     x = view.x - CHIN_SHIFT * view.turn.sin_yaw * smooth_step(view.y, -0.9, 0.9)
     far = (x * view.turn.sin_yaw > 0) * view.turn.sin_yaw.abs() * 0.16 * bump(view.y - 0.12, 0.28)
     x = x.abs() / (width * narrowing * (1 - far))
-    upper = torch.hypot(x, view.y / SKULL_HEIGHT)
-    roundness = value(persons, "jaw")
-    lower = (x.clamp(1e-3, 4) ** roundness + below.clamp(1e-3, 4) ** roundness) ** (1 / roundness)
-    return (torch.where(view.y < 0, upper, lower) - 1) * 0.8
+    power = torch.where(view.y < 0, CROWN, value(persons, "jaw"))
+    return (rounded(x, torch.where(view.y < 0, view.y / SKULL_HEIGHT, below), power) - 1) * 0.8
 
 
 def paint_neck(canvas: Canvas, persons: Tensor, view: View, light: Light) -> None:
@@ -126,11 +125,11 @@ def paint_skin(canvas: Canvas, persons: Tensor, face: Face, view: View, outline:
 def _paint_freckles(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
     amount = value(persons, "freckles").clamp(min=0)
     phase = persons[:, :1, None] + persons[:, 1:2, None]
-    x, y, number = cells(view.u / 0.075, view.v / 0.075, phase)
-    dot = torch.hypot(x - (number - 0.5) * 0.5, y - (number * 7 % 1 - 0.5) * 0.5) - 0.17 - 0.1 * number
+    x, y, number = cells(view.u / 0.062, view.v / 0.062, phase)
+    dot = torch.hypot(x - (number - 0.5) * 0.62, y - (number * 7 % 1 - 0.5) * 0.62) - 0.10 - 0.12 * number
     across = bump(view.v - (face.eye_v * 0.3 + face.nose_v * 0.7), 0.17) * smooth_step(view.u.abs(), 0.66, 0.3)
-    dots = (0.5 - dot / (canvas.pixel / 0.075).clamp(min=0.25)).clamp(0, 1)
-    kept = smooth_step(number * 0.9, across * 1.5, across * 1.5 - 0.2)
+    dots = (0.5 - dot / (canvas.pixel / 0.062).clamp(min=0.25)).clamp(0, 1)
+    kept = smooth_step(number * 0.9, across * 1.1, across * 1.1 - 0.2)
     canvas.shade(dots * kept * (amount * 1.4).clamp(max=0.8), rgb((0.68, 0.46, 0.34), like=persons))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SKIN = ("#fbdcc6", "#f3c6a5", "#dfa57c", "#c4855a", "#9c6240", "#6f4329", "#4a2b1c")
-ROSY, GOLDEN = (1.03, 0.965, 0.98), (1.0, 1.01, 0.88)
-HAIR = ("#16110f", "#2e1d15", "#4e3020", "#764526", "#8f3a1b", "#c0562a", "#b88747", "#e3c27c", "#8f8b88", "#e9e6e0")
+SKIN = ("#fbe0d0", "#f4ccb2", "#e6b491", "#cf9871", "#ae7653", "#8a5a3f", "#65402d")
+ROSY, GOLDEN = (1.02, 0.96, 0.97), (0.99, 1.0, 0.90)
+HAIR = ("#16110f", "#241a16", "#3d2a20", "#5c3d28", "#7d5433", "#8f3f20", "#c0622f", "#a9814a", "#dcb970", "#ecd398", "#8f8b88", "#dedbd6")
 EYES = ("#2c180d", "#5b3517", "#8a6a2b", "#5d7d3a", "#3f8a6b", "#3b78b5", "#6fa5c9", "#7d8790")
 # What clothes and other things can be coloured with.
 COLOURS = {

@@ -78,10 +78,11 @@ def vignette(d: Draft, strength: float) -> Tensor:
 
 def photo(d: Draft) -> Tensor:
     """A portrait lens: the place out of focus, light that blooms, a little grain."""
-    blurred = soft(d.picture, 36)
-    picture = torch.lerp(blurred, d.picture, (0.25 + 0.75 * d.subject)[:, None])
+    behind = 1 - d.subject[:, None]
+    blurred = soft(d.picture * behind, 40) / soft(behind, 40).clamp(min=1e-3)  # of the place alone: no halo
+    picture = torch.lerp(d.picture, blurred.clamp(0, 1), behind * 0.8)
     picture = picture + 0.16 * (soft(picture, 14) - 0.45)
-    grain = (d.noise("grain", 128) - 0.5) * 0.035
+    grain = (d.noise("grain", 192) - 0.5) * 0.022
     return (contrast(picture, 1.06) + grain[:, None]) * vignette(d, 0.22)
 
 
@@ -119,10 +120,16 @@ def hatching(d: Draft, angle: float, spacing: float, tremble: float = 0.015) -> 
     return ((across % 1) - 0.5).abs() * 2
 
 
+def evened(d: Draft) -> Tensor:
+    """Brightness with the dark half lifted, so that dark skin keeps its features in black and white."""
+    grey = luminance(d.picture).clamp(min=0)
+    return torch.lerp(grey, grey**0.6 * 0.95, d.subject)
+
+
 def ink(d: Draft) -> Tensor:
     """Black pen on white paper; shade is hatched, then hatched across, then solid; one wash of colour."""
-    grey = contrast(luminance(torch.lerp(soft(d.picture, 64), d.picture, 0.6)), 1.25, 0.55)
-    grey = grey + (1 - d.subject) * 0.16
+    grey = evened(d)
+    grey = contrast(grey, 1.2, 0.55) + (1 - d.subject) * 0.16
     spacing = 0.020
     dark = torch.zeros_like(grey)
     for angle, level in ((0.9, 0.62), (-0.7, 0.42), (0.1, 0.27)):
@@ -156,7 +163,7 @@ def comic(d: Draft) -> Tensor:
 
 def neon(d: Draft) -> Tensor:
     """Night: what is bright glows blue and rosy, contours are tubes of light."""
-    grey = luminance(d.picture)
+    grey = evened(d)
     left, right = rgb("#ff2fa0", "#ff7a2f", "#b14dff", like=grey), rgb("#21d4ff", "#2fffc0", "#3d7bff", like=grey)
     pick = (d.r[:, 1, 0, 0] * 2.99).long()
     across = smooth_step(d.x + 0.3 * d.y + (d.r[:, 2] - 0.5) * 0.6, -0.7, 0.7).expand_as(grey)
@@ -173,7 +180,7 @@ def neon(d: Draft) -> Tensor:
 
 def film_noir(d: Draft) -> Tensor:
     """Black and white, hard light through a blind, grain."""
-    grey = luminance(d.picture)
+    grey = evened(d)
     slats = torch.sin((d.y + 0.22 * d.x) * 19 + d.r[:, 0] * 6)
     blind = smooth_step(slats, -0.25, 0.25)
     where = smooth_step(d.x * (d.r[:, 1] - 0.5).sign() + 0.3 * d.y, -0.9, 0.5)
@@ -187,7 +194,7 @@ def film_noir(d: Draft) -> Tensor:
 
 def pencil(d: Draft) -> Tensor:
     """Graphite on cream paper: soft strokes follow the shade, contours are drawn over twice."""
-    grey = contrast(luminance(d.picture), 1.05)
+    grey = contrast(evened(d), 1.15)
     paper = 0.5 + 0.5 * (d.noise("paper", 120) - 0.5) + 0.3 * (d.noise("paper", 60) - 0.5)
     strokes = 0.5 + 0.5 * torch.cos(hatching(d, 0.78, 0.011, 0.03) * 3.1416)
     tone = (1 - grey) ** 1.25
@@ -246,8 +253,8 @@ def oil_painting(d: Draft) -> Tensor:
 
 def old_photograph(d: Draft) -> Tensor:
     """Sepia, faded in the middle tones, with specks, a crease and a pale border."""
-    grey = luminance(d.picture)
-    grey = contrast(torch.lerp(soft_field(grey, 72), grey, 0.6), 0.92, 0.5) + 0.05 + 0.08 * (d.noise("fade", 4) - 0.5)
+    grey = evened(d)
+    grey = contrast(torch.lerp(soft_field(grey, 80), grey, 0.75), 1.2, 0.5) + 0.03 + 0.08 * (d.noise("fade", 4) - 0.5)
     brown, cream = rgb("#2b170c", like=grey), rgb("#f3e2c0", like=grey)
     picture = mix(brown, cream, grey.clamp(0, 1))
     specks = smooth_step(d.noise("speck", 90), 0.965, 0.985)

@@ -58,8 +58,8 @@ TRAITS: dict[str, Trait] = {
     "skin_tone": Trait("from pale to dark"),
     "undertone": Trait("from rosy to golden"),
     "eye_colour": Trait("through dark brown, hazel, green, blue and grey"),
-    "eye_spacing": Trait("from the middle of the face to the middle of an eye", 0.265, 0.365),
-    "eye_size": Trait("half the width of an eye", 0.125, 0.185),
+    "eye_spacing": Trait("from the middle of the face to the middle of an eye", 0.28, 0.365),
+    "eye_size": Trait("half the width of an eye", 0.145, 0.205),
     "eye_tilt": Trait("how far the outer corners rise, radians", -0.16, 0.24),
     "eye_height": Trait("where the eyes are", 0.05, -0.10),
     "brow_thickness": Trait("half the thickness of a brow", 0.018, 0.058),
@@ -68,7 +68,7 @@ TRAITS: dict[str, Trait] = {
     "brow_colour": Trait("from darker than the hair to lighter", 0.45, 1.05),
     "nose_length": Trait("from eyes to the tip of the nose", 0.30, 0.46),
     "nose_width": Trait("half the width of the nose", 0.085, 0.17),
-    "mouth_width": Trait("half the width of the closed mouth", 0.17, 0.29),
+    "mouth_width": Trait("half the width of the closed mouth", 0.20, 0.31),
     "lip_fullness": Trait("thickness of the lips", 0.035, 0.09),
     "mouth_height": Trait("from nose to mouth", 0.19, 0.27),
     "ear_size": Trait("half the height of an ear", 0.15, 0.26),
@@ -78,9 +78,9 @@ TRAITS: dict[str, Trait] = {
     "hair_colour": Trait("through black, brown, auburn, red, blond, grey and white"),
     "hair_parting": Trait("where the hair is parted, and how much of it there is", -1.0, 1.0),
     "beard": Trait("what grows on the chin", choices=BEARDS, shares=(6, 1, 1, 1, 1.4)),
-    "freckles": Trait("how many; none below a half", -1.0, 1.0),
+    "freckles": Trait("how many; none below two thirds", -2.0, 1.0),
     "glasses": Trait("what is worn before the eyes", choices=GLASSES, shares=(3.4, 1, 1)),
-    "age_lines": Trait("how deep; none below a half", -1.0, 1.0),
+    "age_lines": Trait("how deep; none below two thirds", -2.0, 1.0),
     "mole": Trait("where", choices=MOLES, shares=(2.5, 1, 1, 1, 0.6)),
     "earring": Trait("what hangs from the ears", choices=EARRINGS, shares=(2.4, 1, 1)),
 }
@@ -96,6 +96,8 @@ def people(indices: Iterable[int] | Tensor, seed: int = 0) -> Tensor:
     """
     indices = as_indices(indices)
     persons = uniform(indices, seed, "people", len(TRAITS))
+    # Dark eyes are commoner with dark skin; any colour is met with any.
+    persons[:, NAMES.index("eye_colour")] *= 1 - 0.55 * persons[:, NAMES.index("skin_tone")]
     # Beards with long hair are rare, as they are outside: most such people lose theirs to the first choice.
     beard, shave = NAMES.index("beard"), uniform(indices, seed, "shave", 1)[:, 0]
     long_hair = torch.isin(choice(persons, "hair_style"), torch.tensor(LONG_HAIR, device=persons.device))

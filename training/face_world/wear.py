@@ -89,7 +89,7 @@ def paint_glasses(canvas: Canvas, persons: Tensor, face: Face, view: View) -> No
     canvas.tint(canvas.coverage(lens) * 0.10 + canvas.coverage(glint) * 0.22, rgb((0.93, 0.97, 1.0), like=x))
     worn = AWAY * (kind == 0)
     bridge = both((y + 0.05 - 0.05 * bump(view.u, 0.1)).abs() - 0.022, view.u.abs() - face.eye_u * 1.04 + radius) + worn
-    temple = both((y + 0.03).abs() - 0.022, face.eye_u * 1.04 + radius - view.u.abs(), view.normal[2] * -1 + 0.3) + worn
+    temple = both((y + 0.03).abs() - 0.022, face.eye_u * 1.04 + radius - view.u.abs(), view.u.abs() - value(persons, "face_width")) + worn
     frame = torch.minimum(lens.abs() - 0.026, torch.minimum(bridge, temple))
     metal = rgb("#2b2420", "#a9762f", like=x)[(persons[:, 0] > 0.6).long()]
     canvas.fill(frame, metal, 0.96, outline=0.0)
@@ -108,17 +108,17 @@ def paint_accessories(canvas: Canvas, scenes: Scenes, view: View, light: Light, 
     glow = (light.head * 0.8 + 0.1).clamp(0, 1)
     curve = y + 0.30 * (1 - (x / (width + 0.1)) ** 2).clamp(min=-0.5) * 0.4  # a band around the head sags in the middle
     # Beanie: a ribbed band below a knitted dome.
-    dome = both(ellipse(x, y + 0.30, width + 0.17, 1.18), curve + 0.42) + worn("beanie")
+    dome = both(ellipse(x, y + 0.25, width + 0.17, 1.10), curve + 0.42) + worn("beanie")
     knit = (glow + 0.09 * torch.sin(x * 26) * torch.sin(y * 26) - 0.04).clamp(0, 1)
     canvas.fill(dome, shaded(colour, knit, SHADOW, GLOW))
-    bobble = circle(x, y + 1.50, 0.20 + 0.02 * torch.sin(torch.atan2(x, y + 1.5) * 14)) + worn("beanie")
+    bobble = circle(x, y + 1.38, 0.20 + 0.02 * torch.sin(torch.atan2(x, y + 1.38) * 14)) + worn("beanie")
     canvas.fill(bobble, shaded(torch.lerp(colour, torch.ones_like(colour), 0.5), glow, SHADOW, GLOW))
     band = both((curve + 0.54).abs() - 0.135, x.abs() - width - 0.19) + worn("beanie")
     canvas.fill(band, shaded(colour * 0.86, (glow + 0.12 * torch.sin(x * 30)).clamp(0, 1), SHADOW, GLOW))
     # Straw hat: crown, ribbon, brim.
     straw = rgb("#e6c88a", like=x).expand_as(colour)
     weave = (glow + 0.07 * torch.sin(x * 34) + 0.07 * torch.sin(y * 40)).clamp(0, 1)
-    crown = both(box(x, y + 0.98, width + 0.08 - 0.10 * (-y - 0.6).clamp(0, 1), 0.48, 0.28), y + 0.60) + worn("straw hat")
+    crown = both(box(x, y + 0.94, width + 0.08 - 0.10 * (-y - 0.6).clamp(0, 1), 0.48, 0.28), y + 0.60) + worn("straw hat")
     canvas.fill(crown, shaded(straw, weave, SHADOW, GLOW))
     canvas.fill(both(crown - 0.012, (curve + 0.76).abs() - 0.10), shaded(colour, glow, SHADOW, GLOW))
     brim = ellipse(x, y + 0.60 - 0.05 * (x / width) ** 2, width + 0.62, 0.17) + worn("straw hat")
