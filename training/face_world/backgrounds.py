@@ -144,12 +144,12 @@ def snow(p: Place) -> Tensor:
     picture = over(picture, "#b5c6dc", p.mask(p.ridge(0, 0.0, 0.16, 3.0), 0.03))
     for i, (colour, count, base) in enumerate((("#7f9fae", 4.2, 0.10), ("#4f7383", 2.6, 0.28))):
         x, _, number = cells(p.x * count + p.r[:, i + 1] * 9, torch.full_like(p.x, float(i)), p.r[:, i + 3])
-        up = (base + 0.05 - p.y).clamp(min=0)  # above the foot of a fir
-        tiers = 0.10 * ((up * 9) % 1) + 0.02
-        fir = torch.maximum(x.abs() / count - (0.24 - up * 0.34) * (0.7 + 0.5 * number) - tiers * 0.5 + 0.03, p.y - base - 0.05)
+        up = (base + 0.08 - p.y) / (0.55 + 0.35 * number)  # 0 at the foot of a fir, 1 at its top
+        tier = (up * 5) % 1
+        half = (0.40 - 0.36 * up - 0.09 * tier) * (0.75 + 0.4 * number)
+        fir = torch.maximum((x.abs() - half) / count, torch.maximum(-up, up - 1) * 0.5)
         picture = over(picture, colour, p.mask(fir, 0.02))
-        cap = ((up * 9) % 1 < 0.35).float() * p.mask(fir + 0.03, 0.03)
-        picture = over(picture, "#f5f9ff", cap * 0.75)
+        picture = over(picture, "#f5f9ff", smooth_step(tier, 0.45, 0.1) * p.mask(fir + 0.012, 0.03) * 0.6)
     drift = mix(rgb("#ffffff", like=p.x), rgb("#c3d3e8", like=p.x), p.clouds(5))
     picture = over(picture, drift, p.mask(p.ridge(5, 0.34, 0.05, 2.2), 0.03))
     for i, (grid, least, most) in enumerate(((5.0, 0.012, 0.03), (3.0, 0.02, 0.045))):

@@ -12,9 +12,10 @@ from training.face_world.face import Face
 from training.face_world.geometry import View
 from training.face_world.head import SKULL_HEIGHT, Light, hair_shadow, shaded, skin_of
 from training.face_world.palette import DYES, HAIR, along, rgb
-from training.face_world.scene import Scenes
+from training.face_world.scene import ACCESSORIES, Scenes
 from training.face_world.traits import BEARDS, HAIR_STYLES, choice, value
 
+HATS = tuple(ACCESSORIES.index(name) for name in ("beanie", "straw hat"))  # they press the hair down
 AWAY = 9.0  # a distance that no pixel is within
 
 
@@ -78,6 +79,9 @@ def combed(persons: Tensor, scenes: Scenes, view: View) -> Hair:
     rows = torch.tensor([[getattr(CUTS[name], field) for field in Cut.__dataclass_fields__] for name in HAIR_STYLES])
     numbers = rows.to(persons.device)[choice(persons, "hair_style")]
     cut = {name: numbers[:, i, None, None] for i, name in enumerate(Cut.__dataclass_fields__)}
+    pressed = torch.isin(scenes.accessory, torch.tensor(HATS, device=persons.device))[:, None, None]
+    for name in ("top", "bun", "spikes", "lift"):
+        cut[name] = cut[name] * ~pressed
     parting = value(persons, "hair_parting")
     cut["top"] = cut["top"] * (1 + 0.22 * parting.abs())
     outer = _outline(cut, persons, view, parting)
@@ -137,7 +141,7 @@ def _opening(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
 
 def _sideburn(cut: dict[str, Tensor], persons: Tensor, view: View) -> Tensor:
     """Where hair before the ears ends: it grows narrower downwards, locks end straight."""
-    inwards = (1.04 - view.u.abs() / value(persons, "face_width")).clamp(min=0)
+    inwards = (1.04 - view.u.abs() / value(persons, "face_width")).clamp(0, 0.2)
     return view.y - cut["front"] + inwards * torch.where(cut["front"] < 0.5, 2.2, 0.6)
 
 

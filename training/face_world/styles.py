@@ -120,16 +120,16 @@ def hatching(d: Draft, angle: float, spacing: float, tremble: float = 0.015) -> 
     return ((across % 1) - 0.5).abs() * 2
 
 
-def evened(d: Draft) -> Tensor:
-    """Brightness with the dark half lifted, so that dark skin keeps its features in black and white."""
+def evened(d: Draft, power: float) -> Tensor:
+    """Brightness with the person's dark half lifted, so that dark skin keeps its features in black and white."""
     grey = luminance(d.picture).clamp(min=0)
-    return torch.lerp(grey, grey**0.6 * 0.95, d.subject)
+    return torch.lerp(grey, grey**power, d.subject)
 
 
 def ink(d: Draft) -> Tensor:
     """Black pen on white paper; shade is hatched, then hatched across, then solid; one wash of colour."""
-    grey = evened(d)
-    grey = contrast(grey, 1.2, 0.55) + (1 - d.subject) * 0.16
+    grey = evened(d, 0.72)
+    grey = contrast(grey, 1.3, 0.5) + (1 - d.subject) * 0.16
     spacing = 0.020
     dark = torch.zeros_like(grey)
     for angle, level in ((0.9, 0.62), (-0.7, 0.42), (0.1, 0.27)):
@@ -146,7 +146,7 @@ def ink(d: Draft) -> Tensor:
 
 def comic(d: Draft) -> Tensor:
     """Few flat colours, dots in the shade, thick contours."""
-    vividly = vivid(contrast(torch.lerp(soft(d.picture, 72), d.picture, 0.7), 1.22, 0.52), 1.5)
+    vividly = vivid(contrast(torch.lerp(soft(d.picture, 72), d.picture, 0.7), 1.15, 0.5), 1.28)
     grey = luminance(vividly).clamp(0.04, 1)
     steps = 5
     level = (grey * steps).floor() + smooth_step((grey * steps) % 1, 0.40, 0.60)
@@ -163,14 +163,14 @@ def comic(d: Draft) -> Tensor:
 
 def neon(d: Draft) -> Tensor:
     """Night: what is bright glows blue and rosy, contours are tubes of light."""
-    grey = evened(d)
+    grey = evened(d, 0.7)
     left, right = rgb("#ff2fa0", "#ff7a2f", "#b14dff", like=grey), rgb("#21d4ff", "#2fffc0", "#3d7bff", like=grey)
     pick = (d.r[:, 1, 0, 0] * 2.99).long()
     across = smooth_step(d.x + 0.3 * d.y + (d.r[:, 2] - 0.5) * 0.6, -0.7, 0.7).expand_as(grey)
     tube = mix(left[pick], right[pick], across)
-    base = mix(rgb("#0a0620", like=grey), rgb("#5a3f9a", like=grey), contrast(grey, 1.1))
-    base = torch.lerp(base, vivid(d.picture, 1.5) * 0.62, (0.22 + 0.30 * d.subject)[:, None])
-    base = base * (0.55 + 0.45 * tube) * d.background(torch.ones_like(grey), 0.55)[:, None]
+    base = mix(rgb("#0a0620", like=grey), rgb("#7a58c0", like=grey), contrast(grey + 0.06 * d.subject, 1.2))
+    base = torch.lerp(base, vivid(d.picture, 1.5) * 0.75, (0.22 + 0.34 * d.subject)[:, None])
+    base = base * (0.62 + 0.45 * tube) * d.background(torch.ones_like(grey), 0.55)[:, None]
     light = d.background(d.lines, 0.6)
     glow = soft_field(light, 40) * 0.9 + soft_field(light, 16) * 0.9
     rim = soft_field(d.subject, 24) * (1 - d.subject)
@@ -180,7 +180,7 @@ def neon(d: Draft) -> Tensor:
 
 def film_noir(d: Draft) -> Tensor:
     """Black and white, hard light through a blind, grain."""
-    grey = evened(d)
+    grey = evened(d, 0.82)
     slats = torch.sin((d.y + 0.22 * d.x) * 19 + d.r[:, 0] * 6)
     blind = smooth_step(slats, -0.25, 0.25)
     where = smooth_step(d.x * (d.r[:, 1] - 0.5).sign() + 0.3 * d.y, -0.9, 0.5)
@@ -194,7 +194,7 @@ def film_noir(d: Draft) -> Tensor:
 
 def pencil(d: Draft) -> Tensor:
     """Graphite on cream paper: soft strokes follow the shade, contours are drawn over twice."""
-    grey = contrast(evened(d), 1.15)
+    grey = contrast(evened(d, 0.75), 1.2)
     paper = 0.5 + 0.5 * (d.noise("paper", 120) - 0.5) + 0.3 * (d.noise("paper", 60) - 0.5)
     strokes = 0.5 + 0.5 * torch.cos(hatching(d, 0.78, 0.011, 0.03) * 3.1416)
     tone = (1 - grey) ** 1.25
@@ -215,7 +215,7 @@ def pixel_art(d: Draft) -> Tensor:
     grid = torch.arange(cells, device=small.device)
     ordered = ((grid[:, None] + grid) % 2 - 0.5) * 0.30  # two neighbouring shades mix in a chequered pattern
     steps = 6
-    small = vivid(contrast(small, 1.18), 1.35) * steps + ordered
+    small = vivid(contrast(small, 1.15), 1.15) * steps + ordered
     small = small.round().clamp(0, steps) / steps
     small = small * (1 - 0.62 * smooth_step(lines, 0.22, 0.6))
     picture = F.interpolate(small, (d.size, d.size), mode="nearest")
@@ -248,13 +248,13 @@ def oil_painting(d: Draft) -> Tensor:
         picture, height = picture + smeared[:, :3] / 5, height + smeared[:, 3] / 5
     relief = height - warped(height[:, None], d.x - 0.012, d.y - 0.012)[:, 0]
     picture = contrast(picture, 1.15) * rgb((1.05, 0.99, 0.88), like=picture)[:, None, None]
-    return (picture * (1 + 0.85 * relief[:, None])) * vignette(d, 0.35) * (1 - 0.22 * d.lines[:, None])
+    return (picture * (1 + (0.75 - 0.5 * d.subject[:, None]) * relief[:, None])) * vignette(d, 0.35) * (1 - 0.22 * d.lines[:, None])
 
 
 def old_photograph(d: Draft) -> Tensor:
     """Sepia, faded in the middle tones, with specks, a crease and a pale border."""
-    grey = evened(d)
-    grey = contrast(torch.lerp(soft_field(grey, 80), grey, 0.75), 1.2, 0.5) + 0.03 + 0.08 * (d.noise("fade", 4) - 0.5)
+    grey = evened(d, 0.85)
+    grey = contrast(torch.lerp(soft_field(grey, 96), grey, 0.8), 1.45, 0.48) + 0.02 + 0.08 * (d.noise("fade", 4) - 0.5)
     brown, cream = rgb("#2b170c", like=grey), rgb("#f3e2c0", like=grey)
     picture = mix(brown, cream, grey.clamp(0, 1))
     specks = smooth_step(d.noise("speck", 90), 0.965, 0.985)
