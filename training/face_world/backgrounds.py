@@ -52,7 +52,7 @@ class Place:
         return base - height * wave - self.y
 
     def lights(self, grid: float, i: int, least: float, most: float) -> tuple[Tensor, Tensor]:
-        """Scattered discs, at most one per square of a grid: distance from their edge in picture units, and a number."""
+        """Scattered discs, one in each square of a grid: distance from their edge in picture units, and a number."""
         x, y, number = cells(self.x * grid + self.r[:, i] * 7, self.y * grid + self.r[:, i] * 3, self.r[:, i])
         other = (number * 7.31) % 1
         radius = least + (most - least) * other
@@ -76,7 +76,9 @@ def studio(p: Place) -> Tensor:
 def beach(p: Place) -> Tensor:
     horizon = -0.12 + 0.2 * p.r[:, 0]
     picture = p.sky("#3f9fd8", "#8fcbea", "#e8f3ee", horizon=horizon)
-    cloud = smooth_step(p.clouds(5) * (1 - 0.5 * p.clouds(12)), 0.38, 0.62) * smooth_step(p.y, horizon - 0.1, horizon - 0.6)
+    cloud = smooth_step(p.clouds(5) * (1 - 0.5 * p.clouds(12)), 0.38, 0.62) * smooth_step(
+        p.y, horizon - 0.1, horizon - 0.6
+    )
     picture = over(picture, "#ffffff", cloud * 0.85)
     depth = ((p.y - horizon) / 0.5).clamp(0, 1)
     sea = mix(rgb("#1f7fa8", like=p.x), rgb("#5cc6c0", like=p.x), depth)
@@ -92,7 +94,10 @@ def _palm(p: Place, picture: Tensor, horizon: Tensor) -> Tensor:
     side = torch.where(p.r[:, 2] > 0.5, 1.0, -1.0)
     top_x, top_y = side * (0.62 + 0.2 * p.r[:, 3]), -0.62 + 0.2 * p.r[:, 4]
     bend = (p.y - top_y).clamp(min=0)
-    trunk = torch.maximum((p.x - top_x - side * 0.16 * bend**2).abs() - 0.025 - 0.012 * bend, torch.maximum(top_y - p.y, p.y - horizon - 0.6))
+    trunk = torch.maximum(
+        (p.x - top_x - side * 0.16 * bend**2).abs() - 0.025 - 0.012 * bend,
+        torch.maximum(top_y - p.y, p.y - horizon - 0.6),
+    )
     picture = over(picture, "#7d5a3c", p.mask(trunk, 0.02))
     x, y = p.x - top_x, p.y - top_y
     angle, far = torch.atan2(y - 0.5 * x * x, x), torch.hypot(x, y)
@@ -102,12 +107,18 @@ def _palm(p: Place, picture: Tensor, horizon: Tensor) -> Tensor:
 
 def forest(p: Place) -> Tensor:
     picture = p.sky("#d9e8a8", "#a8cf8c", "#6fa262")
-    for i, (colour, width, count) in enumerate((("#8cb578", 0.10, 4.0), ("#527d4c", 0.14, 2.6), ("#33523a", 0.20, 1.7))):
+    for i, (colour, width, count) in enumerate(
+        (("#8cb578", 0.10, 4.0), ("#527d4c", 0.14, 2.6), ("#33523a", 0.20, 1.7))
+    ):
         x, _, number = cells(p.x * count + p.r[:, i] * 9, torch.full_like(p.x, float(i)), p.r[:, i + 3])
-        trunk = (x - (number - 0.5) * 0.5 + 0.02 * torch.sin(p.y * 5 + number * 9)).abs() - width * (0.6 + 0.5 * number) * (0.9 + 0.12 * p.y)
+        trunk = (x - (number - 0.5) * 0.5 + 0.02 * torch.sin(p.y * 5 + number * 9)).abs() - width * (
+            0.6 + 0.5 * number
+        ) * (0.9 + 0.12 * p.y)
         picture = over(picture, colour, p.mask(trunk / count, 0.03))
         crown = p.y + 0.95 - 0.22 * i * 0.5 - 0.6 * p.clouds(5 + 2 * i, f"leaves {i}")
-        picture = over(picture, mix(rgb(colour, like=p.x), rgb("#9fc36b", like=p.x), p.clouds(18)), p.mask(crown, 0.12) * 0.85)
+        picture = over(
+            picture, mix(rgb(colour, like=p.x), rgb("#9fc36b", like=p.x), p.clouds(18)), p.mask(crown, 0.12) * 0.85
+        )
     rays = smooth_step(torch.sin((p.x + p.y * 0.55) * 6 + p.r[:, 6] * 6), 0.55, 1.0) * smooth_step(p.y, 0.7, -0.8)
     picture = over(picture, "#fdf6c8", rays * 0.35)
     ground = mix(rgb("#4d7a3e", like=p.x), rgb("#2f5231", like=p.x), p.clouds(14))
@@ -130,7 +141,9 @@ def city(p: Place) -> Tensor:
         picture = over(picture, shine, p.mask(pane) * (lamp > 0.55) * 0.9)
     disc, number = p.lights(2.6, 7, 0.05, 0.11)
     glow = along_lights(number, p.x)
-    return torch.lerp(picture, glow, (p.mask(disc, 0.03) * smooth_step(p.y, -0.1, 0.7) * (number > 0.35) * 0.5)[:, None])
+    return torch.lerp(
+        picture, glow, (p.mask(disc, 0.03) * smooth_step(p.y, -0.1, 0.7) * (number > 0.35) * 0.5)[:, None]
+    )
 
 
 def along_lights(number: Tensor, like: Tensor) -> Tensor:
@@ -163,12 +176,22 @@ def desert(p: Place) -> Tensor:
     sun = circle(p.x - 0.9 + 1.8 * p.r[:, 0], p.y + 0.35, 0.14)
     picture = over(over(picture, "#fff0c0", bump(sun.clamp(min=0), 0.35) * 0.6), "#fffbe6", p.mask(sun, 0.02))
     mesa = torch.maximum(-0.02 - 0.16 * torch.tanh(6 * torch.sin(p.x * 2.6 + p.r[:, 1] * 9)) - p.y, p.y - 0.4)
-    picture = over(picture, mix(rgb("#c9714a", like=p.x), rgb("#a8543c", like=p.x), (torch.sin(p.y * 46) > 0).float() * 0.5), p.mask(mesa, 0.02))
-    for i, (light, dark, base) in enumerate((("#f0b765", "#d08a48", 0.22), ("#f4c273", "#bf7438", 0.50), ("#e8a957", "#b0642f", 0.78))):
+    picture = over(
+        picture,
+        mix(rgb("#c9714a", like=p.x), rgb("#a8543c", like=p.x), (torch.sin(p.y * 46) > 0).float() * 0.5),
+        p.mask(mesa, 0.02),
+    )
+    for i, (light, dark, base) in enumerate(
+        (("#f0b765", "#d08a48", 0.22), ("#f4c273", "#bf7438", 0.50), ("#e8a957", "#b0642f", 0.78))
+    ):
         ridge = p.ridge(2 + i, base, 0.08, 1.9 + 0.4 * i)
         steep = smooth_step(torch.sin(p.x * (1.9 + 0.4 * i) + p.r[:, 2 + i] * 20 + 1.3), -0.2, 0.3)
         ripple = 0.12 * torch.sin(ridge * 60 + p.x * 9)
-        picture = over(picture, mix(rgb(light, like=p.x), rgb(dark, like=p.x), (steep * 0.8 + ripple).clamp(0, 1)), p.mask(ridge, 0.015))
+        picture = over(
+            picture,
+            mix(rgb(light, like=p.x), rgb(dark, like=p.x), (steep * 0.8 + ripple).clamp(0, 1)),
+            p.mask(ridge, 0.015),
+        )
     return picture
 
 
@@ -187,7 +210,9 @@ def library(p: Place) -> Tensor:
     picture = over(picture, over(colour * round_back[:, None], "#e9c46a", gold).clamp(0, 1), p.mask(book, 0.02))
     picture = over(picture, "#8a5a34", p.mask((shelf - 0.96).abs() / 1.9 - 0.03))
     lamp = bump(torch.hypot(p.x - 1.4 * p.r[:, 2] + 0.7, p.y + 0.5), 0.9)
-    return (picture * (0.55 + 0.65 * lamp[:, None]) + lamp[:, None] * rgb((0.10, 0.06, 0.0), like=p.x)[:, None, None]).clamp(0, 1)
+    return (
+        picture * (0.55 + 0.65 * lamp[:, None]) + lamp[:, None] * rgb((0.10, 0.06, 0.0), like=p.x)[:, None, None]
+    ).clamp(0, 1)
 
 
 def space(p: Place) -> Tensor:
@@ -204,14 +229,18 @@ def space(p: Place) -> Tensor:
     planet = over(planet, "#ffe0b0", smooth_step(torch.sin(y * 40 + x * 6), 0.2, 0.8) * 0.3)
     picture = over(picture, planet, p.mask(circle(x, y, radius)))
     tilted = y + 0.28 * x
-    ring = torch.maximum((torch.hypot(x, tilted * 4.2) - radius * 1.65).abs() - radius * 0.16, -circle(x, y, radius) * (tilted < 0))
+    ring = torch.maximum(
+        (torch.hypot(x, tilted * 4.2) - radius * 1.65).abs() - radius * 0.16, -circle(x, y, radius) * (tilted < 0)
+    )
     return over(picture, "#f6dcae", p.mask(ring, 0.02) * 0.8)
 
 
 def garden(p: Place) -> Tensor:
     picture = p.sky("#8fd0f0", "#d8f0e8", horizon=0.2)
     hedge = p.y + 0.25 - 0.3 * p.clouds(6, "hedge")
-    bush = mix(rgb("#6cae4e", like=p.x), rgb("#356f35", like=p.x), (p.clouds(15) * 0.8 + 0.25 * (p.y + 0.3)).clamp(0, 1))
+    bush = mix(
+        rgb("#6cae4e", like=p.x), rgb("#356f35", like=p.x), (p.clouds(15) * 0.8 + 0.25 * (p.y + 0.3)).clamp(0, 1)
+    )
     picture = over(picture, bush, p.mask(-hedge, 0.03))
     petals = rgb("#f26d8d", "#f7b0c8", "#ffd257", "#ffffff", "#b684e0", "#ff8a5c", like=p.x)
     for i, (grid, radius) in enumerate(((6.0, 0.055), (4.2, 0.080), (3.0, 0.12))):
@@ -235,7 +264,11 @@ def rain(p: Place) -> Tensor:
     shine = bump(torch.sin(p.x * 5 + p.r[:, 1] * 9), 0.5) * wet * (0.5 + 0.5 * torch.sin(p.y * 60))
     picture = over(picture, "#ffcf8a", shine * 0.35)
     for i, (across, along_fall) in enumerate(((17.0, 1.6), (10.0, 1.1))):
-        x, y, number = cells((p.x + p.y * 0.16) * across, p.y * along_fall + torch.sin(torch.floor((p.x + p.y * 0.16) * across) * 7.7) * 3, p.r[:, 2 + i])
+        x, y, number = cells(
+            (p.x + p.y * 0.16) * across,
+            p.y * along_fall + torch.sin(torch.floor((p.x + p.y * 0.16) * across) * 7.7) * 3,
+            p.r[:, 2 + i],
+        )
         drop = torch.maximum((x - (number - 0.5) * 0.5).abs() / across - 0.006, (y.abs() - 0.28 * number) / along_fall)
         picture = over(picture, "#e6f1fa", p.mask(drop, 0.012) * 0.65)
     return picture
@@ -245,7 +278,9 @@ def mountains(p: Place) -> Tensor:
     picture = p.sky("#f4a77c", "#f6d2a2", "#cfe0e6", horizon=0.2)
     sun = circle(p.x + 0.7 - 1.4 * p.r[:, 0], p.y + 0.25, 0.16)
     picture = over(picture, "#fff1cf", (bump(sun.clamp(min=0), 0.2) * 0.6 + p.mask(sun, 0.02)).clamp(0, 1))
-    for i, (colour, base, height) in enumerate((("#b3a6bd", -0.10, 0.26), ("#7d86a8", 0.12, 0.22), ("#4d6485", 0.36, 0.16))):
+    for i, (colour, base, height) in enumerate(
+        (("#b3a6bd", -0.10, 0.26), ("#7d86a8", 0.12, 0.22), ("#4d6485", 0.36, 0.16))
+    ):
         saw = (p.x * (1.1 + 0.5 * i) + p.r[:, 1 + i] * 5) % 1
         peak = (saw - 0.5).abs() * 2  # 1 at a valley, 0 at a peak
         rough = 0.05 * torch.sin(p.x * 23 + i) + 0.03 * torch.sin(p.x * 41)
@@ -262,7 +297,9 @@ def mountains(p: Place) -> Tensor:
 def sea(p: Place) -> Tensor:
     """Under water."""
     picture = p.sky("#6fd8e0", "#2a9cc4", "#155a96", "#0c2f63")
-    rays = smooth_step(torch.sin((p.x - p.y * 0.25 + 0.1 * torch.sin(p.y * 3)) * 7 + p.r[:, 0] * 9), 0.2, 1.0) * smooth_step(p.y, 0.5, -1.0)
+    rays = smooth_step(
+        torch.sin((p.x - p.y * 0.25 + 0.1 * torch.sin(p.y * 3)) * 7 + p.r[:, 0] * 9), 0.2, 1.0
+    ) * smooth_step(p.y, 0.5, -1.0)
     picture = over(picture, "#d6fbf5", rays * 0.4)
     ground = p.ridge(1, 0.74, 0.05, 3.0)
     for i, colour in enumerate(("#2f7f7a", "#e0656f", "#f0a04b")):
@@ -270,9 +307,14 @@ def sea(p: Place) -> Tensor:
         x, _, number = cells(p.x * count + p.r[:, 2 + i] * 9, torch.full_like(p.x, float(i)), p.r[:, 5 + i])
         height = 0.35 + 0.4 * number
         up = (0.85 - p.y).clamp(min=0)
-        blade = torch.maximum((x - 0.10 * torch.sin(up * 9 + number * 9)).abs() / count - 0.05 * (1 - up / height).clamp(min=0), up - height)
+        blade = torch.maximum(
+            (x - 0.10 * torch.sin(up * 9 + number * 9)).abs() / count - 0.05 * (1 - up / height).clamp(min=0),
+            up - height,
+        )
         picture = over(picture, colour, p.mask(blade, 0.015) * (number > 0.3) * 0.9)
-    picture = over(picture, mix(rgb("#d8c48f", like=p.x), rgb("#8fa58f", like=p.x), p.clouds(9)), p.mask(ground, 0.02) * 0.9)
+    picture = over(
+        picture, mix(rgb("#d8c48f", like=p.x), rgb("#8fa58f", like=p.x), p.clouds(9)), p.mask(ground, 0.02) * 0.9
+    )
     x, y, number = cells(p.x * 2.1 + p.r[:, 8] * 5, p.y * 2.6 + p.r[:, 9] * 5, p.r[:, 8])
     facing = torch.where(number > 0.5, 1.0, -1.0)
     body = torch.hypot(x / 0.24, y / 0.13) - 1

@@ -7,8 +7,14 @@ the coordinates it is made from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
 import torch
 from torch import Tensor
+
+AWAY = 9.0  # a distance that no pixel is within
 
 
 class Canvas:
@@ -31,16 +37,18 @@ class Canvas:
 
     def fill(self, shape: Tensor, colour: Tensor, opacity: Tensor | float = 1.0, outline: float = 1.0) -> None:
         """Paints a shape of the person with sharp, antialiased edges; `colour` may also be a (b, 3, h, w) picture."""
-        mask = self.coverage(shape) * opacity
+        mask = self.coverage(shape)
+        if isinstance(opacity, Tensor) or opacity < 1:
+            mask.mul_(opacity)
         self.picture.lerp_(as_paint(colour), mask[:, None])
-        self.subject.lerp_(torch.ones_like(mask[:, :1, :1]), mask)
-        self.lines.mul_(1 - mask)
+        torch.maximum(self.subject, mask, out=self.subject)
+        self.lines.addcmul_(self.lines, mask, value=-1)
         if outline:
             self.draw(shape.abs() - self.pen, outline * (opacity if isinstance(opacity, Tensor) else 1.0))
 
     def draw(self, line: Tensor, strength: Tensor | float = 1.0) -> None:
         """Adds a shape to the lines only."""
-        torch.maximum(self.lines, self.coverage(line) * strength, out=self.lines)
+        torch.maximum(self.lines, self.coverage(line).mul_(strength), out=self.lines)
 
     def tint(self, mask: Tensor, colour: Tensor) -> None:
         """Lays a soft colour over the picture where `mask` (b, h, w), 0 … 1, says."""
@@ -48,11 +56,40 @@ class Canvas:
 
     def shade(self, mask: Tensor, factor: Tensor) -> None:
         """Multiplies the picture by a colour where `mask` (b, h, w), 0 … 1, says: shadows and glazes."""
-        self.picture.mul_(1 + mask[:, None] * (as_paint(factor) - 1))
+        self.picture.addcmul_(self.picture * mask[:, None], as_paint(factor - 1))
 
     def coverage(self, shape: Tensor) -> Tensor:
         """How much of each pixel lies inside a shape, 0 … 1."""
-        return (0.5 - shape / self.pixel).clamp_(0, 1)
+        return (shape / self.pixel).neg_().add_(0.5).clamp_(0, 1)
+
+    def __getitem__(self, rows: Tensor) -> Canvas:
+        """A copy of some of the pictures."""
+        part = Canvas(self.picture[rows], self.pixel[rows], self.pen[rows])
+        part.lines, part.subject = self.lines[rows], self.subject[rows]
+        return part
+
+    def __setitem__(self, rows: Tensor, part: Canvas) -> None:
+        self.picture[rows], self.lines[rows], self.subject[rows] = part.picture, part.lines, part.subject
+
+
+def paint_where(canvas: Canvas, chosen: Tensor, painter: Callable[..., None], *things: Any) -> None:
+    """Lets `painter(canvas, *things)` paint only the pictures that are `chosen`, (b,) of bool."""
+    rows = chosen.nonzero()[:, 0]
+    if len(rows):
+        part = canvas[rows]
+        painter(part, *(rows_of(thing, rows) for thing in things))
+        canvas[rows] = part
+
+
+def rows_of(thing: Any, rows: Tensor) -> Any:
+    """Some rows of a batch: of a tensor, or of all tensors of a tuple, a table or a dataclass."""
+    if isinstance(thing, Tensor):
+        return thing[rows]
+    if isinstance(thing, tuple):
+        return tuple(rows_of(part, rows) for part in thing)
+    if isinstance(thing, dict):
+        return {name: rows_of(part, rows) for name, part in thing.items()}
+    return type(thing)(**{field.name: rows_of(getattr(thing, field.name), rows) for field in fields(thing)})
 
 
 def as_paint(colour: Tensor) -> Tensor:
@@ -107,13 +144,13 @@ def both(*shapes: Tensor) -> Tensor:
 
 def smooth_step(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """0 below `low`, 1 above `high` (or the other way round where `low` is the greater), rounded between."""
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)
+    t = (x - low).div_(high - low).clamp_(0, 1)
+    return (t * -2).add_(3).mul_(t).mul_(t)
 
 
 def bump(x: Tensor, width: Tensor | float) -> Tensor:
-    """A bell of height 1 about 0 that falls to 1/e at `width`."""
-    return torch.exp(-((x / width) ** 2))
+    """A bell of height 1 about 0, a third of it at `width` and nothing beyond twice that."""
+    return (x / (2.2 * width)).square_().neg_().add_(1).clamp_(min=0).pow_(5)
 
 
 def cells(x: Tensor, y: Tensor, phase: Tensor) -> tuple[Tensor, Tensor, Tensor]:

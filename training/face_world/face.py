@@ -30,13 +30,27 @@ class Expression:
 NEUTRAL = Expression()
 LOOKS: dict[str, Expression] = {
     "neutral": NEUTRAL,
-    "smiling": Expression(smile=0.85, widen=0.18, gape=0.045, teeth=1.0, brows=0.01, left_eye=0.9, right_eye=0.9, squint=0.35),
-    "laughing": Expression(smile=1.0, widen=0.26, gape=0.20, teeth=0.36, brows=0.04, left_eye=0.36, right_eye=0.36, squint=1.0),
+    "smiling": Expression(
+        smile=0.85, widen=0.18, gape=0.045, teeth=1.0, brows=0.01, left_eye=0.9, right_eye=0.9, squint=0.35
+    ),
+    "laughing": Expression(
+        smile=1.0, widen=0.26, gape=0.20, teeth=0.36, brows=0.04, left_eye=0.36, right_eye=0.36, squint=1.0
+    ),
     "surprised": Expression(smile=0.0, widen=-0.34, gape=0.21, brows=0.10, frown=-0.01, left_eye=1.32, right_eye=1.32),
     "sad": Expression(smile=-0.75, widen=-0.08, brows=0.015, frown=-0.085, left_eye=0.72, right_eye=0.72),
-    "angry": Expression(smile=-0.5, widen=-0.02, gape=0.03, teeth=1.0, brows=-0.035, frown=0.095, left_eye=0.8, right_eye=0.8, squint=0.5),
+    "angry": Expression(
+        smile=-0.5,
+        widen=-0.02,
+        gape=0.03,
+        teeth=1.0,
+        brows=-0.035,
+        frown=0.095,
+        left_eye=0.8,
+        right_eye=0.8,
+        squint=0.5,
+    ),
     "winking": Expression(smile=0.75, widen=0.12, brows=0.01, left_eye=1.0, right_eye=0.0, squint=0.15),
-}  # fmt: skip
+}
 MOUTH_CURVE = 0.10  # how far the corners rise at smile 1, head units
 
 

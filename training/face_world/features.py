@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.face_world.canvas import Canvas, both, bump, circle, ellipse, smooth_step
+from training.face_world.canvas import Canvas, both, bump, circle, ellipse, paint_where, smooth_step
 from training.face_world.face import Face
 from training.face_world.geometry import NOSE_HEIGHT, View
 from training.face_world.head import Light, shaded, skin_of
@@ -25,13 +25,12 @@ def paint_eyes(canvas: Canvas, persons: Tensor, scenes: Scenes, face: Face, view
     pixel, opened = canvas.pixel / size, torch.where(right, face.right_eye, face.left_eye)
     arch = (1 - x * x).clamp(min=-2)
     skewed = arch * (1 - 0.18 * x)  # the highest point lies towards the nose
-    upper = 0.14 - (0.14 + 0.62 * opened) * skewed.clamp(min=0) - 0.14 * (1 - opened.clamp(max=1)) * 0
+    upper = 0.14 - (0.14 + 0.62 * opened) * skewed.clamp(min=0)
     lower = 0.14 + (0.36 - 0.30 * face.squint) * arch * opened.clamp(0.0, 1.1)
     closed = smooth_step(opened, 0.25, 0.0)
     upper = torch.lerp(upper, 0.10 - 0.34 * arch * (0.3 + face.smile.clamp(min=0)) + 0.05, closed)
     lower = torch.lerp(lower, upper, closed)
-    within = (1.02 - x.abs()) * 2
-    gap = torch.maximum(torch.maximum(upper - y, y - lower), -within)
+    gap = torch.maximum(torch.maximum(upper - y, y - lower), x.abs() * 2 - 2.04)
     inside = (0.5 - gap / pixel).clamp(0, 1)
 
     white = rgb("#fbf7f2", like=persons).expand(len(persons), 3)
@@ -51,10 +50,9 @@ def paint_eyes(canvas: Canvas, persons: Tensor, scenes: Scenes, face: Face, view
     canvas.tint((0.5 - spark / pixel).clamp(0, 1) * inside * 0.95, rgb((1.0, 1.0, 1.0), like=persons))
 
     lashes = 0.055 + 0.09 * (size - 0.14) / 0.08  # large eyes have long lashes
-    edge = torch.lerp(upper, upper, closed)
     wing = smooth_step(x, 0.2, 1.2) * lashes * 2.2
     thick = 0.045 + lashes * (0.55 + 0.45 * smooth_step(x, -0.9, 0.7)) * smooth_step(x.abs(), 1.2, 0.5)
-    lid = torch.maximum((y - edge + wing * 0.45).abs() - thick - wing * 0.18, x.abs() - 1.06 - wing * 0.5)
+    lid = torch.maximum((y - upper + wing * 0.45).abs() - thick - wing * 0.18, x.abs() - 1.06 - wing * 0.5)
     lid_mask = (0.5 - lid / pixel).clamp(0, 1)
     canvas.tint(lid_mask, rgb(LASH, like=persons))
     torch.maximum(canvas.lines, lid_mask * 0.95, out=canvas.lines)
@@ -71,8 +69,18 @@ def paint_brows(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: T
     length = face.eye_size * 1.35
     x = (view.u.abs() - face.eye_u * 1.02) / length  # -1 inner end … 1 outer end
     arch = value(persons, "brow_arch")
-    curve = face.brow_v - arch * (1 - (x - 0.25) ** 2) + arch * 0.5 + face.frown * (-x).clamp(-1, 1) + 0.03 * x.clamp(min=0) ** 2
-    thick = value(persons, "brow_thickness") * (1 - 0.75 * smooth_step(x, 0.1, 1.05)) * (1 - 0.35 * smooth_step(x, -0.6, -1.0))
+    curve = (
+        face.brow_v
+        - arch * (1 - (x - 0.25) ** 2)
+        + arch * 0.5
+        + face.frown * (-x).clamp(-1, 1)
+        + 0.03 * x.clamp(min=0) ** 2
+    )
+    thick = (
+        value(persons, "brow_thickness")
+        * (1 - 0.75 * smooth_step(x, 0.1, 1.05))
+        * (1 - 0.35 * smooth_step(x, -0.6, -1.0))
+    )
     brow = torch.maximum((view.v - curve).abs() - thick, (x.abs() - 1) * length)
     colour = torch.lerp(hair, rgb("#3a2a22", like=hair), 0.25) * value(persons, "brow_colour")[:, 0]
     canvas.fill(brow, colour.clamp(0, 1), 0.94, outline=0.0)
@@ -93,7 +101,7 @@ def paint_nose(canvas: Canvas, persons: Tensor, face: Face, view: View, light: L
     away = -torch.where(light.right.abs() > 0.25, light.right.sign(), 1.0)
     shadow = bump(x * away - 0.75, 0.42) * flank * (0.30 + 0.30 * light.strength)
     shadow = shadow + bump(x * away + 0.8, 0.35) * flank * 0.16
-    wings = bump((x.abs() - 0.98) * 1.3, 0.32) * bump(y - 0.0, 0.085) * 0.55
+    wings = bump((x.abs() - 0.98) * 1.3, 0.32) * bump(y, 0.085) * 0.55
     under = bump(x, 0.95) * bump(y - 0.085, 0.045) * 0.75
     canvas.shade(torch.maximum(shadow, torch.maximum(wings, under)), rgb((0.58, 0.40, 0.38), like=skin))
     nostrils = ellipse((x.abs() - 0.52) * width, y - 0.062 - 0.02 * x.abs(), width * 0.27, 0.024)
@@ -108,31 +116,36 @@ def paint_nose(canvas: Canvas, persons: Tensor, face: Face, view: View, light: L
 
 def paint_mouth(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
     """Lips, and inside an open mouth teeth and tongue."""
-    t = view.u / face.mouth_width
-    full, bow = value(persons, "lip_fullness"), (1 - t * t).clamp(min=0)
-    meet = face.lips_meet(t)
-    opening = meet + face.gape * bow.sqrt() * (0.55 + 0.45 * bow)
-    top = meet - full * 0.85 * bow.sqrt() * (0.55 + 0.45 * bow) * (1 - 0.28 * bump(t, 0.16)) - 0.004
-    bottom = opening + full * 1.2 * bow ** 0.7 + 0.004
+    t, v = view.u / face.mouth_width, view.v
+    full, bow = value(persons, "lip_fullness"), (1 - t * t).clamp_(min=0)
+    arc = bow.sqrt() * (0.55 + 0.45 * bow)
+    # A smile opens downwards only; a mouth open in surprise is round.
+    upper = face.lips_meet(t) - face.gape * 0.42 * (1 - face.smile.clamp(0, 1)) * bow.sqrt()
+    lower = face.lips_meet(t) + face.gape * arc
+    top = upper - full * 0.85 * arc * (1 - 0.28 * bump(t, 0.16)) - 0.004
+    bottom = lower + full * 1.2 * bow**0.7 + 0.004
     ends = (t.abs() - 1) * face.mouth_width
     skin = skin_of(persons)
     rosy = torch.lerp(skin * rgb((0.86, 0.56, 0.56), like=skin), rgb("#c4484f", like=skin), 0.12 + full[:, 0] * 4)
-    lips = both(top - view.v, view.v - bottom, ends)
-    canvas.fill(lips, shaded(rosy, smooth_step(view.v, meet - full, meet + full * 0.4), (0.74, 0.70, 0.72)), 0.95, outline=0.25)
-    below = bump(view.v - bottom - 0.035, 0.03) * bump(t, 0.6)
-    canvas.shade(below * 0.45, rgb((0.66, 0.50, 0.48), like=skin))
-    gloss = bump(view.v - opening - full * 0.5, full * 0.28) * bump(t, 0.42)
+    glow = smooth_step(v, upper - full, upper + full * 0.4)
+    canvas.fill(both(top - v, v - bottom, ends), shaded(rosy, glow, (0.74, 0.70, 0.72)), 0.95, outline=0.25)
+    canvas.shade(bump(v - bottom - 0.035, 0.03) * bump(t, 0.6) * 0.45, rgb((0.66, 0.50, 0.48), like=skin))
+    gloss = bump(v - lower - full * 0.5, full * 0.28) * bump(t, 0.42)
     canvas.tint(gloss * 0.30, rgb((1.0, 0.95, 0.93), like=skin))
-    inner = both(meet - view.v, view.v - opening, ends + 0.012)
-    canvas.fill(inner, rgb("#5a1620", like=skin), outline=0.8)
-    inside = canvas.coverage(inner)
-    tongue = ellipse(view.u, view.v - meet - face.gape * 1.05, face.mouth_width * 0.62, face.gape * 0.42 + 0.004)
-    canvas.tint(canvas.coverage(tongue) * inside, rgb("#d0646a", like=skin))
-    teeth = both(inner + 0.004, view.v - meet - face.gape * face.teeth)
-    canvas.tint(canvas.coverage(teeth) * (face.teeth > 0.1), rgb("#fbf8f2", like=skin))
-    canvas.tint(torch.maximum(bump(view.v - meet, 0.012 + canvas.pixel * 0.35) * (ends < 0.02), inside * 0) * 0.75,
-                skin * rgb((0.36, 0.17, 0.17), like=skin))  # fmt: skip
-    corner = torch.hypot(view.u.abs() - face.mouth_width, view.v - face.corner_v)
+    paint_where(canvas, (face.gape > 0)[:, 0, 0], _inside_mouth, face, view, upper, lower, ends)
+    line = bump(v - upper, 0.012 + canvas.pixel * 0.35) * (ends < 0.02)
+    canvas.tint(line * 0.75, skin * rgb((0.36, 0.17, 0.17), like=skin))
+    corner = torch.hypot(view.u.abs() - face.mouth_width, v - face.corner_v)
     canvas.shade(bump(corner, 0.05) * 0.5, rgb((0.52, 0.34, 0.33), like=skin))
-    canvas.draw(both((view.v - meet).abs() - canvas.pen, ends), 1.0)
-    canvas.draw(both((view.v - bottom).abs() - canvas.pen * 0.6, view.u.abs() - face.mouth_width * 0.55), 0.7)
+    canvas.draw(both((v - upper).abs() - canvas.pen, ends), 1.0)
+    canvas.draw(both((v - bottom).abs() - canvas.pen * 0.6, view.u.abs() - face.mouth_width * 0.55), 0.7)
+
+
+def _inside_mouth(canvas: Canvas, face: Face, view: View, upper: Tensor, lower: Tensor, ends: Tensor) -> None:
+    opening = both(upper - view.v, view.v - lower, ends + 0.012)
+    canvas.fill(opening, rgb("#5a1620", like=view.u), outline=0.8)
+    inside, down = canvas.coverage(opening), view.v - face.mouth_v
+    tongue = ellipse(view.u, down - face.gape * 1.05, face.mouth_width * 0.62, face.gape * 0.42 + 0.004)
+    canvas.tint(canvas.coverage(tongue) * inside, rgb("#d0646a", like=view.u))
+    teeth = canvas.coverage(view.v - upper - face.gape * face.teeth) * inside
+    canvas.tint(teeth * (face.teeth > 0.1), rgb("#fbf8f2", like=view.u))

@@ -35,8 +35,6 @@ class View:
     normal: tuple[Tensor, Tensor, Tensor]  # of the ellipsoid at each pixel: right, down, towards the viewer
     body_x: Tensor  # head units, upright with the body, from the base of the neck
     body_y: Tensor
-    picture_x: Tensor  # (1, h, w), -1 left … 1 right
-    picture_y: Tensor  # (1, h, w), -1 top … 1 bottom
     pixel: Tensor  # side of a pixel in head units
     turn: Turn
 
@@ -72,10 +70,15 @@ def turned(persons: Tensor, scenes: Scenes) -> Turn:
     return Turn(value(persons, "face_width") * 1.3, yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin())
 
 
+def pixel_middles(size: int, device: torch.device) -> Tensor:
+    """Where the middles of the pixels are along a side that is 1 long, (size,)."""
+    return (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+
+
 def view(persons: Tensor, scenes: Scenes, size: int) -> View:
     """The coordinates of every pixel."""
     turn = turned(persons, scenes)
-    steps = (torch.arange(size, device=persons.device, dtype=torch.float32) + 0.5) / size
+    steps = pixel_middles(size, persons.device)
     unit = (scenes.scale / FACE_HEIGHT)[:, None, None]  # one head unit, as a share of the picture's side
     right = (steps[None, None, :] - scenes.centre[:, 0, None, None]) / unit  # (b, 1, w)
     down = (steps[None, :, None] - scenes.centre[:, 1, None, None]) / unit  # (b, h, 1)
@@ -94,8 +97,6 @@ def view(persons: Tensor, scenes: Scenes, size: int) -> View:
         normal=normal,
         body_x=right * cos + down * sin,
         body_y=down * cos - right * sin,
-        picture_x=(steps * 2 - 1).expand(1, size, size),
-        picture_y=(steps * 2 - 1)[:, None].expand(1, size, size),
         pixel=1 / (size * unit),
         turn=turn,
     )
@@ -115,7 +116,9 @@ def face_box(persons: Tensor, scenes: Scenes, size: int) -> Tensor:
     middle, half_height = (chin - 0.8) / 2, (chin + 0.8) / 2
     half_width = value(persons, "face_width")[:, 0, 0]
     cos, sin = scenes.roll.cos(), scenes.roll.sin()
-    half = torch.stack([torch.hypot(half_width * cos, half_height * sin), torch.hypot(half_width * sin, half_height * cos)], 1)
+    half = torch.stack(
+        [torch.hypot(half_width * cos, half_height * sin), torch.hypot(half_width * sin, half_height * cos)], 1
+    )
     centre = torch.stack([-middle * sin, middle * cos], 1)
     unit = (scenes.scale / FACE_HEIGHT)[:, None]
     corners = torch.cat([scenes.centre + (centre - half) * unit, scenes.centre + (centre + half) * unit], 1)

@@ -7,7 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.face_world.canvas import Canvas, both, bump, circle, ellipse, joined, mix, rounded, smooth_step
+from training.face_world.canvas import (
+    AWAY,
+    Canvas,
+    both,
+    bump,
+    circle,
+    ellipse,
+    joined,
+    mix,
+    paint_where,
+    rounded,
+    smooth_step,
+)
 from training.face_world.face import Face
 from training.face_world.geometry import View
 from training.face_world.head import SKULL_HEIGHT, Light, hair_shadow, shaded, skin_of
@@ -16,7 +28,6 @@ from training.face_world.scene import ACCESSORIES, Scenes
 from training.face_world.traits import BEARDS, HAIR_STYLES, choice, value
 
 HATS = tuple(ACCESSORIES.index(name) for name in ("beanie", "straw hat"))  # they press the hair down
-AWAY = 9.0  # a distance that no pixel is within
 
 
 @dataclass(frozen=True)
@@ -44,22 +55,46 @@ class Cut:
 
 CUTS: dict[str, Cut] = {
     "bald": Cut(density=0.0),
-    "buzz cut": Cut(top=0.03, side=0.02, back=0.1, hairline=-0.72, slope=0.14, part=0, temple=0.97, density=0.86, jagged=0.0),
+    "buzz cut": Cut(
+        top=0.03, side=0.02, back=0.1, hairline=-0.72, slope=0.14, part=0.0, temple=0.97, density=0.86, jagged=0.0
+    ),
     "side parting": Cut(top=0.20, side=0.08, hairline=-0.70, slope=0.48, part=1.0, front=0.10),
     "quiff": Cut(top=0.34, side=0.03, hairline=-0.74, slope=0.20, part=0.3, front=0.0, lift=0.12),
     "short curls": Cut(top=0.24, side=0.16, back=0.3, curl=0.10, hairline=-0.60, slope=0.22, part=0.2, front=0.08),
-    "afro": Cut(top=0.55, side=0.48, back=0.75, curl=0.08, hairline=-0.66, slope=0.25, part=0, front=0.40, flare=-0.2),
-    "bob with a fringe": Cut(
-        top=0.20, side=0.17, back=0.95, front=0.90, hairline=-0.36, slope=0.06, part=0.1, temple=0.86, flare=0.08, jagged=0.03
+    "afro": Cut(
+        top=0.55, side=0.48, back=0.75, curl=0.08, hairline=-0.66, slope=0.25, part=0.0, front=0.40, flare=-0.2
     ),
-    "long straight": Cut(top=0.18, side=0.14, back=2.1, front=1.75, slope=0.62, part=0.45, temple=0.90, flare=0.10, hairline=-0.80),
+    "bob with a fringe": Cut(
+        top=0.20,
+        side=0.17,
+        back=0.95,
+        front=0.90,
+        hairline=-0.36,
+        slope=0.06,
+        part=0.1,
+        temple=0.86,
+        flare=0.08,
+        jagged=0.03,
+    ),
+    "long straight": Cut(
+        top=0.18, side=0.14, back=2.1, front=1.75, slope=0.62, part=0.45, temple=0.90, flare=0.10, hairline=-0.80
+    ),
     "long wavy": Cut(
-        top=0.24, side=0.22, back=1.9, front=1.45, slope=0.58, part=0.9, temple=0.93, flare=0.16, wave=0.08, hairline=-0.76
+        top=0.24,
+        side=0.22,
+        back=1.9,
+        front=1.45,
+        slope=0.58,
+        part=0.9,
+        temple=0.93,
+        flare=0.16,
+        wave=0.08,
+        hairline=-0.76,
     ),
     "bun": Cut(top=0.10, side=0.04, slope=0.36, part=0.4, bun=0.34, front=0.08),
     "ponytail": Cut(top=0.13, side=0.05, slope=0.34, part=0.8, tail=0.20, front=0.10),
-    "spikes": Cut(top=0.22, side=0.06, spikes=0.24, hairline=-0.68, slope=0.18, part=0, jagged=0.05),
-}  # fmt: skip
+    "spikes": Cut(top=0.22, side=0.06, spikes=0.24, hairline=-0.68, slope=0.18, part=0.0, jagged=0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +138,9 @@ def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
     width = value(persons, "face_width") + cut["side"]
     around = torch.atan2(x, -y - 0.2)
     # Locks are arcs that meet in notches; spikes are triangles, longest over the forehead.
-    rough = cut["curl"] * (torch.sin(around * 6.5 + parting * 3).abs() + 0.4 * torch.sin(around * 11 + parting * 5).abs() - 0.8)
+    rough = cut["curl"] * (
+        torch.sin(around * 6.5 + parting * 3).abs() + 0.4 * torch.sin(around * 11 + parting * 5).abs() - 0.8
+    )
     saw = ((around * 1.9 + parting * 3) % 1 - 0.42).abs() * 2
     rough = rough + cut["spikes"] * (0.55 - saw) * bump(around, 1.5)
     lean = (cut["top"] * 0.35 + cut["lift"]) * parting  # a parting lets the hair rise on one side
@@ -151,7 +188,9 @@ def _strands(cut: dict[str, Tensor], view: View, parting: Tensor) -> Tensor:
     q = x / spread + cut["wave"] * 1.6 * torch.sin(y * 7.5 + parting * 3)
     q = q + cut["curl"] * 4 * torch.sin(y * 13 + 2 * torch.sin(x * 9))
     fine = torch.exp(-((34 * view.pixel) ** 2) / 6)  # strands thinner than a pixel are not drawn
-    return 0.6 * torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4)) + 0.4 * fine * torch.sin(q * 34 + 3 * torch.sin(q * 9))
+    return 0.6 * torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4)) + 0.4 * fine * torch.sin(
+        q * 34 + 3 * torch.sin(q * 9)
+    )
 
 
 def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
@@ -179,30 +218,36 @@ def paint_front_hair(canvas: Canvas, persons: Tensor, hair: Hair, view: View, li
 
 def paint_beard(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Hair, outline: Tensor) -> None:
     """Stubble, moustache, goatee or full beard; painted before the mouth, which lies upon it."""
-    kind = choice(persons, "beard")[:, None, None]
+    kind = choice(persons, "beard")
+    for chosen, painter in ((kind == BEARDS.index("stubble"), _stubble), (kind >= BEARDS.index("moustache"), _beard)):
+        paint_where(canvas, chosen, painter, persons, face, view, hair, outline)
 
-    def grows(*names: str) -> Tensor:
-        return torch.isin(kind, torch.tensor([BEARDS.index(name) for name in names], device=kind.device)).float()
 
-    side, width = view.u.abs(), value(persons, "face_width")
+def _beard_shapes(face: Face, width: Tensor, view: View, outline: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Moustache, goatee and what grows on the jaw."""
+    side = view.u.abs()
     rough = 0.014 * torch.sin(view.u * 23) + 0.010 * torch.sin(view.u * 37 + 2)
-    # The upper edge runs from the ear under the cheek to the corner of the mouth.
-    reach = (side / width).clamp(0, 1)
-    edge = face.nose_v + 0.20 - 0.30 * smooth_step(reach, 0.45, 1.0) + rough
-    jaw = both(edge - view.v, outline - 0.085 + rough, -0.15 - view.v)
-    goatee = ellipse(view.u, view.v - face.mouth_v - face.gape - 0.20, 0.23, 0.25) + rough
     x = side / (face.mouth_width * 1.12 + 0.03)
-    drop = face.smile * -0.03 + 0.085 * x**2
-    over = (view.v - face.nose_v * 0.36 - face.mouth_v * 0.64 - drop).abs() - 0.072 * (1 - x**2).clamp(min=0) ** 0.5 + rough * 0.4
-    moustache = both(over, (x - 1) * 0.3, 0.012 - side)
-    shape = torch.full_like(view.u, AWAY)
-    for names, part in ((("full",), jaw), (("goatee",), goatee), (("moustache", "goatee", "full"), moustache)):
-        shape = torch.minimum(shape, part + AWAY * (1 - grows(*names)))
-    colour = hair.own_colour * 0.88
-    tone = 0.45 + 0.30 * hair.strands * 0.5 + 0.25 * torch.sin(view.u * 37 + 2 * torch.sin(view.v * 23)) * 0.6
-    stubble = smooth_step(both(jaw + 0.09, outline), 0.06, -0.06) + bump(over, 0.07) * 0.6
-    canvas.tint(
-        (stubble * grows("stubble") * 0.40 * canvas.coverage(outline)).clamp(0, 1),
-        torch.lerp(colour, skin_of(persons), 0.25) * 0.8,
-    )
-    canvas.fill(shape, shaded(colour, tone.clamp(0, 1), (0.55, 0.52, 0.52), (1.18, 1.14, 1.10)), 0.96, outline=0.6)
+    above = view.v - face.nose_v * 0.36 - face.mouth_v * 0.64 - 0.085 * x**2 + face.smile * 0.03
+    moustache = both(above.abs() - 0.072 * (1 - x**2).clamp(min=0).sqrt() + rough * 0.4, (x - 1) * 0.3, 0.012 - side)
+    goatee = ellipse(view.u, view.v - face.mouth_v - face.gape - 0.20, 0.23, 0.25) + rough
+    # The upper edge runs from the ear under the cheek to the corner of the mouth.
+    edge = face.nose_v + 0.20 - 0.30 * smooth_step(side / width, 0.45, 1.0) + rough
+    return moustache, goatee, both(edge - view.v, outline - 0.085 + rough, -0.15 - view.v)
+
+
+def _stubble(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Hair, outline: Tensor) -> None:
+    moustache, _, jaw = _beard_shapes(face, value(persons, "face_width"), view, outline)
+    shadow = smooth_step(torch.minimum(jaw + 0.09, moustache), 0.06, -0.06) * canvas.coverage(outline)
+    canvas.tint(shadow * 0.40, torch.lerp(hair.own_colour, skin_of(persons), 0.25) * 0.75)
+
+
+def _beard(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Hair, outline: Tensor) -> None:
+    kind = choice(persons, "beard")[:, None, None]
+    moustache, goatee, jaw = _beard_shapes(face, value(persons, "face_width"), view, outline)
+    goatee = goatee + AWAY * (kind != BEARDS.index("goatee"))
+    jaw = jaw + AWAY * (kind != BEARDS.index("full"))
+    shape = torch.minimum(moustache, torch.minimum(goatee, jaw))
+    tone = 0.45 + 0.15 * hair.strands + 0.15 * torch.sin(view.u * 37 + 2 * torch.sin(view.v * 23))
+    fur = shaded(hair.own_colour * 0.88, tone.clamp_(0, 1), (0.55, 0.52, 0.52), (1.18, 1.14, 1.10))
+    canvas.fill(shape, fur, 0.96, outline=0.6)

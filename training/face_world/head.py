@@ -7,7 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.face_world.canvas import Canvas, as_paint, both, box, bump, cells, circle, ellipse, joined, rounded, smooth_step
+from training.face_world.canvas import (
+    AWAY,
+    Canvas,
+    as_paint,
+    box,
+    bump,
+    cells,
+    circle,
+    ellipse,
+    joined,
+    paint_where,
+    rounded,
+    smooth_step,
+)
 from training.face_world.face import Face
 from training.face_world.geometry import CHIN_SHIFT, View
 from training.face_world.palette import rgb, skin_colour
@@ -91,8 +104,8 @@ def paint_ears(canvas: Canvas, persons: Tensor, face: Face, view: View, light: L
     worn = choice(persons, "earring")[:, None, None]
     y = y - size * 1.02
     gold = rgb("#e9b949", like=persons)
-    stud = circle(x, y + 0.01, 0.045) + (worn != EARRINGS.index("studs")) * 9.0
-    hoop = circle(x, y - 0.12, 0.12).abs() - 0.02 + (worn != EARRINGS.index("hoops")) * 9.0
+    stud = circle(x, y + 0.01, 0.045) + (worn != EARRINGS.index("studs")) * AWAY
+    hoop = circle(x, y - 0.12, 0.12).abs() - 0.02 + (worn != EARRINGS.index("hoops")) * AWAY
     canvas.fill(torch.minimum(stud, hoop), shaded(gold.expand(len(persons), 3), 0.4 - y * 3), outline=0.5)
 
 
@@ -117,13 +130,14 @@ def paint_skin(canvas: Canvas, persons: Tensor, face: Face, view: View, outline:
     canvas.shade(socket * 0.34, rgb((0.74, 0.58, 0.58), like=persons))
     chin = bump(torch.hypot(view.u, (view.v - face.mouth_v - face.gape - 0.15) * 2.2), 0.16)
     canvas.shade(chin * 0.30, rgb((0.78, 0.64, 0.62), like=persons))
-    _paint_freckles(canvas, persons, face, view)
-    _paint_lines(canvas, persons, face, view, inside)
-    _paint_mole(canvas, persons, face, view)
+    paint_where(canvas, value(persons, "freckles")[:, 0, 0] > 0, _freckles, persons, face, view)
+    lined = (value(persons, "age_lines") > 0) | (face.smile > 0.3)
+    paint_where(canvas, lined[:, 0, 0], _lines, persons, face, view, inside)
+    paint_where(canvas, choice(persons, "mole") > 0, _mole, persons, face, view)
 
 
-def _paint_freckles(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
-    amount = value(persons, "freckles").clamp(min=0)
+def _freckles(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
+    amount = value(persons, "freckles")
     phase = persons[:, :1, None] + persons[:, 1:2, None]
     x, y, number = cells(view.u / 0.062, view.v / 0.062, phase)
     dot = torch.hypot(x - (number - 0.5) * 0.62, y - (number * 7 % 1 - 0.5) * 0.62) - 0.10 - 0.12 * number
@@ -133,48 +147,43 @@ def _paint_freckles(canvas: Canvas, persons: Tensor, face: Face, view: View) -> 
     canvas.shade(dots * kept * (amount * 1.4).clamp(max=0.8), rgb((0.68, 0.46, 0.34), like=persons))
 
 
-def _paint_lines(canvas: Canvas, persons: Tensor, face: Face, view: View, inside: Tensor) -> None:
+def _lines(canvas: Canvas, persons: Tensor, face: Face, view: View, inside: Tensor) -> None:
     depth, side = value(persons, "age_lines").clamp(min=0), view.u.abs()
     breadth = 0.016 + canvas.pixel * 0.3
-    forehead = view.v - face.brow_v + 0.10 + 0.05 * bump(view.u, 0.3)
-    wave = (forehead + 0.10 - ((forehead + 0.10) / 0.095).round().clamp(-1, 1) * 0.095).abs()
+    forehead = view.v - face.brow_v + 0.20 + 0.05 * bump(view.u, 0.3)
+    wave = forehead - (forehead / 0.095).round().clamp(-1, 1) * 0.095  # three furrows
     brow = bump(wave, breadth) * smooth_step(side, 0.5, 0.25)
     # From the wings of the nose around the corners of the mouth; deeper with a smile.
     start = value(persons, "nose_width") + 0.05
     along = ((view.v - face.nose_v + 0.04) / (face.corner_v - face.nose_v + 0.12)).clamp(0, 1)
     fold = bump(side - start - (face.mouth_width + 0.07 - start) * along.sqrt(), breadth)
     fold = fold * bump(along - 0.5, 0.42)
-    bags = bump(view.v - face.eye_v - 0.15 + 0.09 * ((side - face.eye_u) / 0.15) ** 2, breadth) * bump(side - face.eye_u, 0.14)
+    bags = bump(view.v - face.eye_v - 0.15 + 0.09 * ((side - face.eye_u) / 0.15) ** 2, breadth) * bump(
+        side - face.eye_u, 0.14
+    )
     crow = face.eye_u + face.eye_size
     feet = bump((view.v - face.eye_v).abs() - (side - crow) * 0.55, breadth) * bump(side - crow - 0.10, 0.06)
     lines = torch.maximum(torch.maximum(brow, fold), torch.maximum(bags * 0.8, feet))
     strength = torch.maximum(depth, fold * (face.smile.clamp(min=0) * 0.35))
     canvas.shade(lines * inside * strength * 0.85, rgb((0.62, 0.46, 0.44), like=persons))
-    canvas.draw(0.5 - lines * inside, 0.0 + (depth > 0.35) * 0.5)
+    canvas.draw((0.5 - lines * inside) * canvas.pixel, (depth > 0.35) * 0.5)
 
 
-def _paint_mole(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
-    where = choice(persons, "mole")
-    none = torch.full_like(face.eye_u, 9.0)
-    cheek = (face.nose_v + face.eye_v) / 2 + 0.16
+def _mole(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None:
+    cheek, aside = (face.nose_v + face.eye_v) / 2 + 0.16, torch.full_like(face.eye_u, 0.15)
     places = {
-        "none": (none, none),
         "left cheek": (-face.eye_u * 1.2, cheek),
         "right cheek": (face.eye_u * 1.2, cheek),
-        "above the lip": (none * 0 + 0.15, (face.nose_v + face.mouth_v) / 2 + 0.02),
-        "chin": (none * 0 - 0.14, face.mouth_v + 0.24),
+        "above the lip": (aside, (face.nose_v + face.mouth_v) / 2 + 0.02),
+        "chin": (-aside, face.mouth_v + 0.24),
     }
-    rows = torch.arange(len(persons), device=persons.device)
-    u, v = (torch.stack([places[name][axis] for name in MOLES])[where, rows] for axis in (0, 1))
-    canvas.fill(circle(view.u - u, view.v - v, 0.030), skin_of(persons) * rgb((0.38, 0.27, 0.24), like=persons), outline=0.7)
+    where = choice(persons, "mole") - 1, torch.arange(len(persons), device=persons.device)
+    u, v = (torch.stack([places[name][axis] for name in MOLES[1:]])[where] for axis in (0, 1))
+    brown = skin_of(persons) * rgb((0.38, 0.27, 0.24), like=persons)
+    canvas.fill(circle(view.u - u, view.v - v, 0.030), brown, outline=0.7)
 
 
 def hair_shadow(canvas: Canvas, persons: Tensor, hair: Tensor, outline: Tensor) -> None:
     """The shadow that hair throws on the skin next to it."""
     near = smooth_step(hair, 0.13, 0.0) * canvas.coverage(outline)
     canvas.shade(near * 0.45, rgb((0.62, 0.48, 0.48), like=persons))
-
-
-def on_head(shape: Tensor, outline: Tensor) -> Tensor:
-    """The part of a shape that lies on the head."""
-    return both(shape, outline)

@@ -7,7 +7,20 @@ from torch import Tensor
 
 SKIN = ("#fbe0d0", "#f4ccb2", "#e6b491", "#cf9871", "#ae7653", "#8a5a3f", "#65402d")
 ROSY, GOLDEN = (1.02, 0.96, 0.97), (0.99, 1.0, 0.90)
-HAIR = ("#16110f", "#241a16", "#3d2a20", "#5c3d28", "#7d5433", "#8f3f20", "#c0622f", "#a9814a", "#dcb970", "#ecd398", "#8f8b88", "#dedbd6")
+HAIR = (
+    "#16110f",
+    "#241a16",
+    "#3d2a20",
+    "#5c3d28",
+    "#7d5433",
+    "#8f3f20",
+    "#c0622f",
+    "#a9814a",
+    "#dcb970",
+    "#ecd398",
+    "#8f8b88",
+    "#dedbd6",
+)
 EYES = ("#2c180d", "#5b3517", "#8a6a2b", "#5d7d3a", "#3f8a6b", "#3b78b5", "#6fa5c9", "#7d8790")
 # What clothes and other things can be coloured with.
 COLOURS = {

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from instantid.messages import user_error
+from training.face_world.accessories import paint_accessories, paint_glasses
 from training.face_world.backgrounds import backgrounds
 from training.face_world.canvas import Canvas, as_paint
+from training.face_world.clothes import paint_clothes
 from training.face_world.face import key_points, planned
 from training.face_world.features import paint_brows, paint_eyes, paint_mouth, paint_nose
-from training.face_world.geometry import face_box, view
+from training.face_world.geometry import face_box, pixel_middles, view
 from training.face_world.hair import combed, paint_back_hair, paint_beard, paint_front_hair
 from training.face_world.head import lit, paint_ears, paint_head, paint_neck, paint_skin
 from training.face_world.palette import rgb
 from training.face_world.scene import Scenes
 from training.face_world.styles import styled
-from training.face_world.traits import check_people, value
-from training.face_world.wear import paint_accessories, paint_clothes, paint_glasses
+from training.face_world.traits import check_people
 
 LEAST_SIZE, MOST_SIZE = 64, 2048
 PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # so many stay in the cache of a processor, or fill a card
@@ -66,7 +67,9 @@ def _drawn(persons: Tensor, scenes: Scenes, size: int) -> Rendering:
     light = lit(seen, scenes)
     hair = combed(persons, scenes, seen)
     pen = PEN * size * seen.pixel * (0.55 + 0.9 * scenes.scale[:, None, None])
-    canvas = Canvas(backgrounds(scenes, seen.picture_x, seen.picture_y), seen.pixel, pen)
+    across = pixel_middles(size, persons.device) * 2 - 1
+    x, y = across.expand(1, size, size), across[:, None].expand(1, size, size)
+    canvas = Canvas(backgrounds(scenes, x, y), seen.pixel, pen)
 
     paint_back_hair(canvas, hair, seen, light)
     paint_neck(canvas, persons, seen, light)
@@ -81,9 +84,9 @@ def _drawn(persons: Tensor, scenes: Scenes, size: int) -> Rendering:
     paint_front_hair(canvas, persons, hair, seen, light, outline)
     paint_brows(canvas, persons, face, seen, hair.own_colour)
     paint_glasses(canvas, persons, face, seen)
-    paint_accessories(canvas, scenes, seen, light, value(persons, "face_width"))
+    paint_accessories(canvas, persons, scenes, seen, light)
     _grade(canvas, scenes)
-    picture = styled(canvas.picture, canvas.lines, canvas.subject, scenes, seen.picture_x, seen.picture_y)
+    picture = styled(canvas.picture, canvas.lines, canvas.subject, scenes, x, y)
     return Rendering(picture, key_points(face, seen.turn, scenes, size), face_box(persons, scenes, size))
 
 

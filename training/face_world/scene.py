@@ -121,17 +121,13 @@ class Scenes:
             field = getattr(self, name)
             outside = ~((field >= least) & (field <= most))  # nan is outside too
             if outside.any():
-                raise user_error(
-                    "face_world.range", field=name, value=float(field[outside][0]), least=least, most=most
-                )
+                raise user_error("face_world.range", field=name, value=float(field[outside][0]), least=least, most=most)
         for name, names in CHOICES.items():
             field = getattr(self, name)
             outside = (field < 0) | (field >= len(names))
             if outside.any():
-                raise user_error(
-                    "face_world.choice", field=name, value=int(field[outside][0]), most=len(names) - 1,
-                    names=", ".join(names),
-                )  # fmt: skip
+                wrong, known = int(field[outside][0]), ", ".join(names)
+                raise user_error("face_world.choice", field=name, value=wrong, most=len(names) - 1, names=known)
         return self
 
 

@@ -248,7 +248,11 @@ def oil_painting(d: Draft) -> Tensor:
         picture, height = picture + smeared[:, :3] / 5, height + smeared[:, 3] / 5
     relief = height - warped(height[:, None], d.x - 0.012, d.y - 0.012)[:, 0]
     picture = contrast(picture, 1.15) * rgb((1.05, 0.99, 0.88), like=picture)[:, None, None]
-    return (picture * (1 + (0.75 - 0.5 * d.subject[:, None]) * relief[:, None])) * vignette(d, 0.35) * (1 - 0.22 * d.lines[:, None])
+    return (
+        (picture * (1 + (0.75 - 0.5 * d.subject[:, None]) * relief[:, None]))
+        * vignette(d, 0.35)
+        * (1 - 0.22 * d.lines[:, None])
+    )
 
 
 def old_photograph(d: Draft) -> Tensor:
@@ -258,8 +262,12 @@ def old_photograph(d: Draft) -> Tensor:
     brown, cream = rgb("#2b170c", like=grey), rgb("#f3e2c0", like=grey)
     picture = mix(brown, cream, grey.clamp(0, 1))
     specks = smooth_step(d.noise("speck", 90), 0.965, 0.985)
-    crease = smooth_step((d.x * (d.r[:, 0] - 0.5) + d.y * 0.9 + d.r[:, 1] - 0.2 + 0.01 * d.noise("crease", 40)).abs(), 0.012, 0.004)
-    picture = mix(picture, cream, (specks * 0.5 + crease * 0.35 * (1 - 0.7 * d.subject)).clamp(0, 1)) * vignette(d, 0.38)
+    crease = smooth_step(
+        (d.x * (d.r[:, 0] - 0.5) + d.y * 0.9 + d.r[:, 1] - 0.2 + 0.01 * d.noise("crease", 40)).abs(), 0.012, 0.004
+    )
+    picture = mix(picture, cream, (specks * 0.5 + crease * 0.35 * (1 - 0.7 * d.subject)).clamp(0, 1)) * vignette(
+        d, 0.38
+    )
     edge = torch.maximum(d.x.abs(), d.y.abs()) + 0.006 * (d.noise("border", 50) - 0.5)
     return mix(picture, rgb("#f1e6cf", like=grey), smooth_step(edge, 0.925, 0.94))
 
