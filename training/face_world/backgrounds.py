@@ -294,8 +294,7 @@ def mountains(p: Place) -> Tensor:
     return over(picture, meadow, p.mask(p.ridge(5, 0.62, 0.05, 2.0), 0.02))
 
 
-def sea(p: Place) -> Tensor:
-    """Under water."""
+def underwater(p: Place) -> Tensor:
     picture = p.sky("#6fd8e0", "#2a9cc4", "#155a96", "#0c2f63")
     rays = smooth_step(
         torch.sin((p.x - p.y * 0.25 + 0.1 * torch.sin(p.y * 3)) * 7 + p.r[:, 0] * 9), 0.2, 1.0
@@ -338,7 +337,7 @@ PAINTERS: dict[str, Callable[[Place], Tensor]] = {
     "garden": garden,
     "rain": rain,
     "mountains": mountains,
-    "sea": sea,
+    "underwater": underwater,
 }
 
 

@@ -22,7 +22,7 @@ from training.face_world.canvas import (
 )
 from training.face_world.face import Face
 from training.face_world.geometry import View
-from training.face_world.head import SKULL_HEIGHT, Light, hair_shadow, shaded, skin_of
+from training.face_world.head import CROWN, SKULL_HEIGHT, TEMPLE, Light, hair_shadow, shaded, skin_of
 from training.face_world.palette import DYES, HAIR, along, rgb
 from training.face_world.scene import ACCESSORIES, Scenes
 from training.face_world.traits import BEARDS, HAIR_STYLES, choice, value
@@ -58,7 +58,7 @@ CUTS: dict[str, Cut] = {
     "buzz cut": Cut(
         top=0.03, side=0.02, back=0.1, hairline=-0.72, slope=0.14, part=0.0, temple=0.97, density=0.86, jagged=0.0
     ),
-    "side parting": Cut(top=0.20, side=0.08, hairline=-0.70, slope=0.48, part=1.0, front=0.10),
+    "side parting": Cut(top=0.20, side=0.08, hairline=-0.70, slope=0.36, part=1.0, front=0.10),
     "quiff": Cut(top=0.34, side=0.03, hairline=-0.74, slope=0.20, part=0.3, front=0.0, lift=0.12),
     "short curls": Cut(top=0.24, side=0.16, back=0.3, curl=0.10, hairline=-0.60, slope=0.22, part=0.2, front=0.08),
     "afro": Cut(
@@ -144,8 +144,9 @@ def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
     saw = ((around * 1.9 + parting * 3) % 1 - 0.42).abs() * 2
     rough = rough + cut["spikes"] * (0.55 - saw) * bump(around, 1.5)
     lean = (cut["top"] * 0.35 + cut["lift"]) * parting  # a parting lets the hair rise on one side
-    height = torch.where(y < 0, SKULL_HEIGHT + cut["top"], cut["back"].clamp(max=0.9))
-    crown = (rounded((x - lean * (y < 0)) / width, y / height, 2.4) - 1) * 0.8 - rough
+    above, below = (-y - TEMPLE) / (SKULL_HEIGHT + cut["top"] - TEMPLE), y / cut["back"].clamp(max=0.9)
+    crown = rounded((x - lean * above.clamp(0, 1)) / width, torch.maximum(above, below).clamp(min=0), CROWN)
+    crown = (crown - 1) * 0.8 - rough
     down = y.clamp(min=0)
     sway = cut["wave"] * torch.sin(y * 7.5 + parting * 3)
     length = cut["back"]
@@ -205,7 +206,7 @@ def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
 
 def paint_back_hair(canvas: Canvas, hair: Hair, view: View, light: Light) -> None:
     """What hangs behind head and body."""
-    canvas.fill(hair.outer, _dressed(hair, view, light, 0.26), hair.cut["density"])
+    canvas.fill(hair.outer, _dressed(hair, view, light, 0.18), hair.cut["density"])
 
 
 def paint_front_hair(canvas: Canvas, persons: Tensor, hair: Hair, view: View, light: Light, outline: Tensor) -> None:

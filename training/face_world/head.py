@@ -28,6 +28,7 @@ from training.face_world.scene import Scenes
 from training.face_world.traits import EARRINGS, MOLES, choice, value
 
 SKULL_HEIGHT = 1.08  # above the face's centre
+TEMPLE = 0.26  # a skull is as wide as this far above its middle
 CROWN = 2.4  # how square the crown is; 2 is an ellipse
 NECK_WIDTH = 0.40
 SHADOW, GLOW = (0.66, 0.54, 0.55), (1.10, 1.08, 1.05)  # what skin is multiplied by away from and towards the light
@@ -78,7 +79,8 @@ def head_outline(persons: Tensor, view: View) -> Tensor:
     far = (x * view.turn.sin_yaw > 0) * view.turn.sin_yaw.abs() * 0.16 * bump(view.y - 0.12, 0.28)
     x = x.abs() / (width * narrowing * (1 - far))
     power = torch.where(view.y < 0, CROWN, value(persons, "jaw"))
-    return (rounded(x, torch.where(view.y < 0, view.y / SKULL_HEIGHT, below), power) - 1) * 0.8
+    above = (view.y + TEMPLE).clamp(max=0) / (SKULL_HEIGHT - TEMPLE)
+    return (rounded(x, torch.where(view.y < 0, above, below), power) - 1) * 0.8
 
 
 def paint_neck(canvas: Canvas, persons: Tensor, view: View, light: Light) -> None:

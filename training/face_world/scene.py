@@ -41,7 +41,7 @@ BACKGROUNDS = (
     "garden",
     "rain",
     "mountains",
-    "sea",
+    "underwater",
 )
 CLOTHES = ("t-shirt", "striped shirt", "turtleneck", "hoodie", "suit", "v-neck jumper", "denim jacket")
 ACCESSORIES = ("nothing", "beanie", "straw hat", "flower crown", "headphones", "scarf")

@@ -83,7 +83,7 @@ def photo(d: Draft) -> Tensor:
     picture = torch.lerp(d.picture, blurred.clamp(0, 1), behind * 0.8)
     picture = picture + 0.16 * (soft(picture, 14) - 0.45)
     grain = (d.noise("grain", 192) - 0.5) * 0.022
-    return (contrast(picture, 1.06) + grain[:, None]) * vignette(d, 0.22)
+    return (contrast(picture, 1.06) + grain[:, None]) * vignette(d, 0.12)
 
 
 def watercolour(d: Draft) -> Tensor:
