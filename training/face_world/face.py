@@ -31,7 +31,7 @@ NEUTRAL = Expression()
 LOOKS: dict[str, Expression] = {
     "neutral": NEUTRAL,
     "smiling": Expression(
-        smile=0.85, widen=0.18, gape=0.045, teeth=1.0, brows=0.01, left_eye=0.9, right_eye=0.9, squint=0.35
+        smile=0.85, widen=0.18, gape=0.06, teeth=1.0, brows=0.01, left_eye=0.9, right_eye=0.9, squint=0.35
     ),
     "laughing": Expression(
         smile=1.0, widen=0.26, gape=0.20, teeth=0.36, brows=0.04, left_eye=0.36, right_eye=0.36, squint=1.0
@@ -51,7 +51,7 @@ LOOKS: dict[str, Expression] = {
     ),
     "winking": Expression(smile=0.75, widen=0.12, brows=0.01, left_eye=1.0, right_eye=0.0, squint=0.15),
 }
-MOUTH_CURVE = 0.10  # how far the corners rise at smile 1, head units
+MOUTH_CURVE = 0.13  # how far the corners rise at smile 1, head units
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,9 @@ def paint_mouth(canvas: Canvas, persons: Tensor, face: Face, view: View) -> None
     full, bow = value(persons, "lip_fullness"), (1 - t * t).clamp_(min=0)
     arc = bow.sqrt() * (0.55 + 0.45 * bow)
     # A smile opens downwards only; a mouth open in surprise is round.
-    upper = face.lips_meet(t) - face.gape * 0.42 * (1 - face.smile.clamp(0, 1)) * bow.sqrt()
-    lower = face.lips_meet(t) + face.gape * arc
+    smiling, oval = face.smile.clamp(0, 1), bow.sqrt()
+    upper = face.lips_meet(t) - face.gape * 0.42 * (1 - smiling) * oval
+    lower = face.lips_meet(t) + face.gape * torch.lerp(oval, arc, smiling)
     top = upper - full * 0.85 * arc * (1 - 0.28 * bump(t, 0.16)) - 0.004
     bottom = lower + full * 1.2 * bow**0.7 + 0.004
     ends = (t.abs() - 1) * face.mouth_width

@@ -155,7 +155,7 @@ def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
         -0.05 - y,
         y - length + 0.10 * (x / width) ** 2 + cut["jagged"] * torch.sin(x * 31),
     )
-    whole = joined(crown, fall + AWAY * (cut["curl"] > 0), 0.08)
+    whole = torch.minimum(crown, fall + AWAY * (cut["curl"] > 0))
     knot = circle(x, y + SKULL_HEIGHT + cut["bun"] * 0.55, cut["bun"]) + AWAY * (cut["bun"] == 0)
     # A tail is tied high on the side of the parting, swings out and falls.
     outwards = x * torch.where(parting > 0, 1.0, -1.0)
@@ -174,7 +174,7 @@ def _opening(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tenso
     jag = cut["jagged"] * torch.sin(view.u * 19 + parting * 7)
     line = cut["hairline"] + cut["slope"] * off.abs() ** 1.5 + jag
     side = view.u.abs() - width * (cut["temple"] + 0.04 * torch.sin(view.v * 3))
-    return torch.maximum(line - view.v, side)
+    return -joined(view.v - line, -side, 0.22)
 
 
 def _sideburn(cut: dict[str, Tensor], persons: Tensor, view: View) -> Tensor:
@@ -249,6 +249,6 @@ def _beard(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Hair, 
     goatee = goatee + AWAY * (kind != BEARDS.index("goatee"))
     jaw = jaw + AWAY * (kind != BEARDS.index("full"))
     shape = torch.minimum(moustache, torch.minimum(goatee, jaw))
-    tone = 0.45 + 0.15 * hair.strands + 0.15 * torch.sin(view.u * 37 + 2 * torch.sin(view.v * 23))
+    tone = 0.45 + 0.15 * hair.strands + 0.15 * torch.sin(view.u * 31 + 1.5 * torch.sin(view.v * 9))
     fur = shaded(hair.own_colour * 0.88, tone.clamp_(0, 1), (0.55, 0.52, 0.52), (1.18, 1.14, 1.10))
     canvas.fill(shape, fur, 0.96, outline=0.6)
