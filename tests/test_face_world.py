@@ -1,12 +1,15 @@
 """The face world: the same numbers give the same picture, key points are where the features are, words are known."""
 
 import dataclasses
+import io
 import math
+import zipfile
 
 import pytest
 import torch
 from PIL import Image
 
+from instantid.packing import code_archive
 from ip_adapter.errors import UserError
 from training.face_world import TRAITS, captions, people, render, scenes, vocabulary
 from training.face_world.__main__ import main
@@ -262,3 +265,8 @@ def test_the_command_explains_a_size_that_is_too_small(tmp_path, capsys, monkeyp
     monkeypatch.setenv("INSTANTID_LANGUAGE", "en")
     assert main(["--output", str(tmp_path / "sheet.png"), "--size", "8"]) == 2
     assert "Size 8 cannot be used" in capsys.readouterr().err
+
+
+def test_the_zip_of_the_notebook_carries_no_training_code():
+    with zipfile.ZipFile(io.BytesIO(code_archive())) as archive:
+        assert not [name for name in archive.namelist() if "training/" in name]

@@ -29,7 +29,7 @@ WORD = re.compile(r"[a-z]+|,")
 
 WHO = ("a person", "someone", "one person", "a portrait of a person")
 STYLE_WORDS: dict[str, tuple[str, ...]] = {
-    "photo": ("a photo", "a photograph", "a portrait photo", "a colour photo", "a studio quality photo"),
+    "photo": ("a photo", "a photograph", "a portrait photo", "a colour photo", "a photographic portrait"),
     "watercolour": ("a watercolour", "a watercolor painting", "a watercolour painting", "a loose watercolour"),
     "ink": ("an ink drawing", "a drawing in black ink", "a pen and ink drawing", "an ink sketch"),
     "comic": ("a comic", "a comic book panel", "a comic drawing", "a cartoon with bold outlines"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,55 +15,74 @@ from training.face_world.palette import EYES, along, rgb
 from training.face_world.scene import Scenes
 from training.face_world.traits import value
 
-LASH = "#231712"
+
+@dataclass(frozen=True)
+class Eye:
+    """Both eyes at once, in units of half an eye's width about its middle; x grows outwards, y down. All (b, h, w)."""
+
+    x: Tensor
+    y: Tensor
+    size: Tensor  # (b, 1, 1) of a unit, in head units
+    outwards: Tensor  # 1 in the right half of the picture, -1 in the left
+    opened: Tensor
+    upper: Tensor  # heights of the lids
+    lower: Tensor
+    gap: Tensor  # the shape between the lids
 
 
 def paint_eyes(canvas: Canvas, persons: Tensor, scenes: Scenes, face: Face, view: View) -> None:
     """White, iris, pupil, highlights, lids and lashes."""
+    eye = _eye(persons, face, view)
+    _paint_ball(canvas, eye, along(EYES, value(persons, "eye_colour")[:, 0, 0]), scenes.gaze[:, None, None])
+    _paint_lids(canvas, eye)
+
+
+def _eye(persons: Tensor, face: Face, view: View) -> Eye:
     size, tilt = face.eye_size, value(persons, "eye_tilt")
     right = view.u > 0
-    x, y = (view.u.abs() - face.eye_u) / size, (view.v - face.eye_v) / size  # x grows outwards
+    opened = torch.where(right, face.right_eye, face.left_eye)
+    x, y = (view.u.abs() - face.eye_u) / size, (view.v - face.eye_v) / size
     x, y = x * tilt.cos() - y * tilt.sin(), y * tilt.cos() + x * tilt.sin()
-    pixel, opened = canvas.pixel / size, torch.where(right, face.right_eye, face.left_eye)
-    arch = (1 - x * x).clamp(min=-2)
-    skewed = arch * (1 - 0.18 * x)  # the highest point lies towards the nose
-    upper = 0.14 - (0.14 + 0.62 * opened) * skewed.clamp(min=0)
+    arch = (1 - x * x).clamp_(min=-2)
+    skewed = (arch * (1 - 0.18 * x)).clamp_(min=0)  # the highest point lies towards the nose
+    upper = 0.14 - (0.14 + 0.62 * opened) * skewed
     lower = 0.14 + (0.36 - 0.30 * face.squint) * arch * opened.clamp(0.0, 1.1)
     closed = smooth_step(opened, 0.25, 0.0)
-    upper = torch.lerp(upper, 0.10 - 0.34 * arch * (0.3 + face.smile.clamp(min=0)) + 0.05, closed)
+    upper = torch.lerp(upper, 0.15 - 0.34 * arch * (0.3 + face.smile.clamp(min=0)), closed)
     lower = torch.lerp(lower, upper, closed)
-    gap = torch.maximum(torch.maximum(upper - y, y - lower), x.abs() * 2 - 2.04)
-    inside = (0.5 - gap / pixel).clamp(0, 1)
+    gap = both(upper - y, y - lower, x.abs() * 2 - 2.04)
+    return Eye(x, y, size, torch.where(right, 1.0, -1.0), opened, upper, lower, gap)
 
-    white = rgb("#fbf7f2", like=persons).expand(len(persons), 3)
-    canvas.tint(inside, white)
-    gaze_x, gaze_y = x - scenes.gaze[:, None, None] * 0.24 * (right * 2.0 - 1), y + 0.06
-    across = torch.hypot(gaze_x, gaze_y)
-    colour = along(EYES, value(persons, "eye_colour")[:, 0, 0])
-    iris = (0.5 - (across - 0.52) / pixel).clamp(0, 1) * inside
-    glow = smooth_step(gaze_y, -0.45, 0.5) * 0.75 + 0.25
-    canvas.tint(iris, shaded(colour, glow * smooth_step(across, 0.60, 0.40), (0.38, 0.38, 0.40), (1.32, 1.30, 1.25)))
-    pupil = (0.5 - (across - 0.24) / pixel).clamp(0, 1) * inside
-    canvas.tint(pupil, rgb("#120d0c", like=persons))
-    # The upper lid shades the ball.
-    canvas.shade(smooth_step(y - upper, 0.30, 0.0) * inside * 0.5, rgb((0.55, 0.50, 0.56), like=persons))
-    lamp = torch.where(right, -1.0, 1.0) * 0.16
-    spark = torch.minimum(circle(gaze_x - lamp, gaze_y + 0.18, 0.145), circle(gaze_x + lamp, gaze_y - 0.2, 0.07))
-    canvas.tint((0.5 - spark / pixel).clamp(0, 1) * inside * 0.95, rgb((1.0, 1.0, 1.0), like=persons))
 
-    lashes = 0.055 + 0.09 * (size - 0.14) / 0.08  # large eyes have long lashes
+def _paint_ball(canvas: Canvas, eye: Eye, colour: Tensor, gaze: Tensor) -> None:
+    inside = canvas.coverage(eye.gap * eye.size)
+    canvas.tint(inside, rgb("#fbf7f2", like=colour))
+    x, y = eye.x - gaze * eye.outwards * 0.24, eye.y + 0.06
+    across = torch.hypot(x, y)
+    iris = canvas.coverage((across - 0.52) * eye.size) * inside
+    glow = (smooth_step(y, -0.45, 0.5) * 0.75 + 0.25) * smooth_step(across, 0.60, 0.40)
+    canvas.tint(iris, shaded(colour, glow, (0.38, 0.38, 0.40), (1.32, 1.30, 1.25)))
+    pupil = (across - 0.24) * eye.size
+    canvas.tint(canvas.coverage(pupil) * inside, rgb("#120d0c", like=colour))
+    canvas.shade(smooth_step(eye.y - eye.upper, 0.30, 0.0) * inside * 0.5, rgb((0.55, 0.50, 0.56), like=colour))
+    lamp = eye.outwards * -0.16
+    spark = torch.minimum(circle(x - lamp, y + 0.18, 0.145), circle(x + lamp, y - 0.2, 0.07))
+    canvas.tint(canvas.coverage(spark * eye.size) * inside * 0.95, rgb((1.0, 1.0, 1.0), like=colour))
+    canvas.draw(both(pupil, eye.gap * eye.size))
+    canvas.draw(both((across - 0.5).abs() - 0.05, eye.gap) * eye.size, 0.8)
+
+
+def _paint_lids(canvas: Canvas, eye: Eye) -> None:
+    x, y, breadth = eye.x, eye.y, 0.4 * canvas.pixel / eye.size
+    lashes = 0.055 + 0.09 * (eye.size - 0.14) / 0.08  # large eyes have long ones
     wing = smooth_step(x, 0.2, 1.2) * lashes * 2.2
     thick = 0.045 + lashes * (0.55 + 0.45 * smooth_step(x, -0.9, 0.7)) * smooth_step(x.abs(), 1.2, 0.5)
-    lid = torch.maximum((y - upper + wing * 0.45).abs() - thick - wing * 0.18, x.abs() - 1.06 - wing * 0.5)
-    lid_mask = (0.5 - lid / pixel).clamp(0, 1)
-    canvas.tint(lid_mask, rgb(LASH, like=persons))
-    torch.maximum(canvas.lines, lid_mask * 0.95, out=canvas.lines)
-    torch.maximum(canvas.lines, pupil, out=canvas.lines)
-    rim = torch.maximum((across - 0.5).abs() - 0.05, gap)
-    torch.maximum(canvas.lines, (0.5 - rim / pixel).clamp(0, 1) * 0.8, out=canvas.lines)
-    below = bump(y - lower - 0.03, 0.05 + pixel * 0.4) * smooth_step(x.abs(), 1.05, 0.7)
-    crease = bump(y - upper + 0.24, 0.07 + pixel * 0.4) * smooth_step(x.abs(), 1.1, 0.7) * opened.clamp(0, 1)
-    canvas.shade(torch.maximum(below * 0.55, crease * 0.7), rgb((0.52, 0.36, 0.34), like=persons))
+    lid = both((y - eye.upper + wing * 0.45).abs() - thick - wing * 0.18, x.abs() - 1.06 - wing * 0.5) * eye.size
+    canvas.tint(canvas.coverage(lid), rgb("#231712", like=x))
+    canvas.draw(lid, 0.95)
+    below = bump(y - eye.lower - 0.03, 0.05 + breadth) * smooth_step(x.abs(), 1.05, 0.7)
+    crease = bump(y - eye.upper + 0.24, 0.07 + breadth) * smooth_step(x.abs(), 1.1, 0.7) * eye.opened.clamp(0, 1)
+    canvas.shade(torch.maximum(below * 0.55, crease * 0.7), rgb((0.52, 0.36, 0.34), like=x))
 
 
 def paint_brows(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: Tensor) -> None:
@@ -69,18 +90,9 @@ def paint_brows(canvas: Canvas, persons: Tensor, face: Face, view: View, hair: T
     length = face.eye_size * 1.35
     x = (view.u.abs() - face.eye_u * 1.02) / length  # -1 inner end … 1 outer end
     arch = value(persons, "brow_arch")
-    curve = (
-        face.brow_v
-        - arch * (1 - (x - 0.25) ** 2)
-        + arch * 0.5
-        + face.frown * (-x).clamp(-1, 1)
-        + 0.03 * x.clamp(min=0) ** 2
-    )
-    thick = (
-        value(persons, "brow_thickness")
-        * (1 - 0.75 * smooth_step(x, 0.1, 1.05))
-        * (1 - 0.35 * smooth_step(x, -0.6, -1.0))
-    )
+    curve = face.brow_v + arch * ((x - 0.25) ** 2 - 0.5) - face.frown * x.clamp(-1, 1) + 0.03 * x.clamp(min=0) ** 2
+    tapered = (1 - 0.75 * smooth_step(x, 0.1, 1.05)) * (1 - 0.35 * smooth_step(x, -0.6, -1.0))
+    thick = value(persons, "brow_thickness") * tapered
     brow = torch.maximum((view.v - curve).abs() - thick, (x.abs() - 1) * length)
     colour = torch.lerp(hair, rgb("#3a2a22", like=hair), 0.25) * value(persons, "brow_colour")[:, 0]
     canvas.fill(brow, colour.clamp(0, 1), 0.94, outline=0.0)

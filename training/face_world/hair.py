@@ -119,52 +119,57 @@ def combed(persons: Tensor, scenes: Scenes, view: View) -> Hair:
         cut[name] = cut[name] * ~pressed
     parting = value(persons, "hair_parting")
     cut["top"] = cut["top"] * (1 + 0.22 * parting.abs())
-    outer = _outline(cut, persons, view, parting)
+    worn, outer = _outlines(cut, persons, view, parting)
     opening = _opening(cut, persons, view, parting)
     colour = own = along(HAIR, value(persons, "hair_colour")[:, 0, 0])
     dyed = rgb(*DYES.values(), like=colour)[scenes.hair_dye]
     return Hair(
         cut=cut,
         outer=outer,
-        front=both(outer, -opening, _sideburn(cut, persons, view)),
+        front=both(worn, -opening, _sideburn(cut, persons, view)),
         strands=_strands(cut, view, parting),
         colour=torch.where(scenes.hair_dye[:, None] > 0, dyed, colour),
         own_colour=own,
     )
 
 
-def _outline(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tensor) -> Tensor:
+def _outlines(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tensor) -> tuple[Tensor, Tensor]:
+    """All that may lie before the head, and that with a tail, which never does."""
     x, y = view.x + 0.06 * view.turn.sin_yaw, view.y
     width = value(persons, "face_width") + cut["side"]
-    around = torch.atan2(x, -y - 0.2)
-    # Locks are arcs that meet in notches; spikes are triangles, longest over the forehead.
-    rough = cut["curl"] * (
-        torch.sin(around * 6.5 + parting * 3).abs() + 0.4 * torch.sin(around * 11 + parting * 5).abs() - 0.8
-    )
-    saw = ((around * 1.9 + parting * 3) % 1 - 0.42).abs() * 2
-    rough = rough + cut["spikes"] * (0.55 - saw) * bump(around, 1.5)
-    lean = (cut["top"] * 0.35 + cut["lift"]) * parting  # a parting lets the hair rise on one side
-    above, below = (-y - TEMPLE) / (SKULL_HEIGHT + cut["top"] - TEMPLE), y / cut["back"].clamp(max=0.9)
-    crown = rounded((x - lean * above.clamp(0, 1)) / width, torch.maximum(above, below).clamp(min=0), CROWN)
-    crown = (crown - 1) * 0.8 - rough
-    down = y.clamp(min=0)
-    sway = cut["wave"] * torch.sin(y * 7.5 + parting * 3)
-    length = cut["back"]
-    fall = both(
-        (x - sway * 0.5).abs() - width - cut["flare"] * down / length.clamp(min=0.5) - sway * x.sign() * 0.6,
-        -0.05 - y,
-        y - length + 0.10 * (x / width) ** 2 + cut["jagged"] * torch.sin(x * 31),
-    )
-    whole = torch.minimum(crown, fall + AWAY * (cut["curl"] > 0))
     knot = circle(x, y + SKULL_HEIGHT + cut["bun"] * 0.55, cut["bun"]) + AWAY * (cut["bun"] == 0)
-    # A tail is tied high on the side of the parting, swings out and falls.
-    outwards = x * torch.where(parting > 0, 1.0, -1.0)
+    worn = torch.minimum(torch.minimum(_crown(cut, x, y, width, parting), _fall(cut, x, y, width, parting)), knot)
+    worn = worn + AWAY * (cut["density"] == 0)
+    return worn, torch.minimum(worn, _tail(cut, x, y, width, parting))
+
+
+def _crown(cut: dict[str, Tensor], x: Tensor, y: Tensor, width: Tensor, parting: Tensor) -> Tensor:
+    """The hair on the skull. Locks are arcs that meet in notches; spikes are longest over the forehead."""
+    around = torch.atan2(x, -y - 0.2)
+    locks = torch.sin(around * 6.5 + parting * 3).abs() + 0.4 * torch.sin(around * 11 + parting * 5).abs() - 0.8
+    saw = ((around * 1.9 + parting * 3) % 1 - 0.42).abs() * 2
+    rough = cut["curl"] * locks + cut["spikes"] * (0.55 - saw) * bump(around, 1.5)
+    above, below = (-y - TEMPLE) / (SKULL_HEIGHT + cut["top"] - TEMPLE), y / cut["back"].clamp(max=0.9)
+    lean = (cut["top"] * 0.35 + cut["lift"]) * parting * above.clamp(0, 1)  # it rises on one side of the parting
+    return (rounded((x - lean) / width, torch.maximum(above, below).clamp_(min=0), CROWN) - 1) * 0.8 - rough
+
+
+def _fall(cut: dict[str, Tensor], x: Tensor, y: Tensor, width: Tensor, parting: Tensor) -> Tensor:
+    """What hangs beside and behind the face; curls do not."""
+    sway = cut["wave"] * torch.sin(y * 7.5 + parting * 3)
+    flare = cut["flare"] * y.clamp(min=0) / cut["back"].clamp(min=0.5)
+    side = (x - sway * 0.5).abs() - width - flare - sway * x.sign() * 0.6
+    ends = y - cut["back"] + 0.10 * (x / width) ** 2 + cut["jagged"] * torch.sin(x * 31)
+    return both(side, -0.05 - y, ends) + AWAY * (cut["curl"] > 0)
+
+
+def _tail(cut: dict[str, Tensor], x: Tensor, y: Tensor, width: Tensor, parting: Tensor) -> Tensor:
+    """A tail is tied high on the side of the parting, swings out and falls."""
+    x = x * torch.where(parting > 0, 1.0, -1.0)
     fallen = ((y + SKULL_HEIGHT + 0.05) / 2.2).clamp(0, 1)
-    middle = width * 0.35 + (width * 0.65 + 0.34) * torch.sin((fallen * 3.6).clamp(max=1.57)) - 0.36 * fallen**2
+    middle = width * 0.25 + (width * 0.70 + 0.30) * torch.sin((fallen * 3.6).clamp_(max=1.57)) - 0.36 * fallen**2
     half = cut["tail"] * (0.55 + 1.7 * fallen - 2.2 * fallen**3)
-    tail = both((outwards - middle).abs() - half, -0.9 - y, y - 1.1)
-    whole = torch.minimum(torch.minimum(whole, knot), tail + AWAY * (cut["tail"] == 0))
-    return whole + AWAY * (cut["density"] == 0)
+    return both((x - middle).abs() - half, -0.9 - y, y - 1.1) + AWAY * (cut["tail"] == 0)
 
 
 def _opening(cut: dict[str, Tensor], persons: Tensor, view: View, parting: Tensor) -> Tensor:
@@ -189,16 +194,15 @@ def _strands(cut: dict[str, Tensor], view: View, parting: Tensor) -> Tensor:
     q = x / spread + cut["wave"] * 1.6 * torch.sin(y * 7.5 + parting * 3)
     q = q + cut["curl"] * 4 * torch.sin(y * 13 + 2 * torch.sin(x * 9))
     fine = torch.exp(-((34 * view.pixel) ** 2) / 6)  # strands thinner than a pixel are not drawn
-    return 0.6 * torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4)) + 0.4 * fine * torch.sin(
-        q * 34 + 3 * torch.sin(q * 9)
-    )
+    broad = torch.sin(q * 13 + 2 * torch.sin(q * 5 + parting * 4))
+    return 0.6 * broad + 0.4 * fine * torch.sin(q * 34 + 3 * torch.sin(q * 9))
 
 
 def _dressed(hair: Hair, view: View, light: Light, depth: float) -> Tensor:
     """The hair's colour with strands, a band of shine and the shade of the scene, (b, 3, h, w)."""
     bright = light.head * 0.8 + 0.10 + hair.strands * 0.15 - depth
     base = shaded(hair.colour, bright.clamp(0, 1), (0.42, 0.38, 0.42), (1.28, 1.22, 1.18))
-    band = bump(torch.hypot(view.x + 0.18 * light.right * -1, view.y * 0.9 + 0.08) - 0.82, 0.12)
+    band = bump(torch.hypot(view.x - 0.18 * light.right, view.y * 0.9 + 0.08) - 0.82, 0.12)
     band = band * (0.55 + 0.45 * hair.strands) * smooth_step(view.y, 0.1, -0.4) * (1 - depth)
     sheen = hair.colour * 0.62 + 0.36
     return mix(base, sheen, (band * 0.75).clamp(0, 1) * (1 - 0.6 * (hair.cut["curl"] > 0)))

@@ -163,7 +163,7 @@ def comic(d: Draft) -> Tensor:
 
 def neon(d: Draft) -> Tensor:
     """Night: what is bright glows blue and rosy, contours are tubes of light."""
-    grey = evened(d, 0.7)
+    grey = evened(d, 0.58)
     left, right = rgb("#ff2fa0", "#ff7a2f", "#b14dff", like=grey), rgb("#21d4ff", "#2fffc0", "#3d7bff", like=grey)
     pick = (d.r[:, 1, 0, 0] * 2.99).long()
     across = smooth_step(d.x + 0.3 * d.y + (d.r[:, 2] - 0.5) * 0.6, -0.7, 0.7).expand_as(grey)
