@@ -3,6 +3,7 @@
 from instantid.sentences import (
     check,
     commands,
+    face_world,
     faces,
     generation,
     interface,
@@ -15,7 +16,20 @@ from instantid.sentences import (
 )
 from instantid.sentences.library_errors import SPANISH_LIBRARY_ERRORS
 
-_SUBJECTS = (check, commands, faces, generation, interface, keeping, loading, migration, notebook, training, weights)
+_SUBJECTS = (
+    check,
+    commands,
+    face_world,
+    faces,
+    generation,
+    interface,
+    keeping,
+    loading,
+    migration,
+    notebook,
+    training,
+    weights,
+)
 
 SENTENCES: dict[str, tuple[str, str]] = {}
 for _subject in _SUBJECTS:
