@@ -160,7 +160,7 @@ def times(t: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
     That is, the product is made in float32 and rounded once. A CUDA graph reads the strength anew each time.
     """
-    if torch.is_grad_enabled():  # nothing can be written in place there
+    if torch.is_grad_enabled() or t.device.type == "mps":  # where a result cannot be rounded as it is written
         return (t * strength).to(t.dtype)
     return torch.mul(t, strength, out=torch.empty_like(t))
 
