@@ -229,7 +229,7 @@ class InstantIDMixin:
             control_mask: picture, array or tensor, white (255, or 1.0) where the identity acts; None = everywhere.
                 Stretched to the output size if it has another.
             guidance_end: share of the steps, 0 … 1, after which guidance ends and its unconditional half is no longer
-                computed: twice as fast from there on. Not when inpainting.
+                computed: half the work from there on. Not when inpainting.
 
         Raises:
             UserError: an embedding or mask of the wrong shape, or guidance that cannot end early.

@@ -69,7 +69,8 @@ TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
 SMALLEST_TILE = min(TILES_GIB)  # slow and furthest from the whole picture: only where no rung but the slowest is left
 # What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
 MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
-GRAPHS_GIB = 0.8  # per megapixel, both halves of guidance: what captured graphs hold, also between pictures
+# Estimated from DENOISING_GIB, not measured: what captured graphs hold per megapixel, also between pictures.
+GRAPHS_GIB = 0.8
 WORKSPACE_GIB = 0.05  # cuBLAS
 SLACK = 0.035  # of a peak: what the allocator reserves beyond what is in use, and what is expected too low
 SEQUENTIAL_GIB = 0.05  # one layer at a time

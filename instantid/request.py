@@ -82,7 +82,7 @@ class GenerationRequest:
     few_steps: str = NO_FEW_STEPS  # a key of `few_steps.FEW_STEPS`, whose LoRA is then loaded, or "none"
     steps: int | None = None  # None, here and below: what suits `few_steps`; 30 without
     guidance_scale: float | None = None  # 1 = off; 3.5 to 5 suits InstantID; None: 5 without `few_steps`
-    guidance_end: float = 1.0  # share of the steps with guidance; those after it take half the time
+    guidance_end: float = 1.0  # share of the steps with guidance; those after it do half the work
     identity_strength: float = 0.8  # IdentityNet (place and shape of the face)
     adapter_strength: float = 0.8  # identity attention (likeness)
     seed: int | None = None  # 0 … 2**32 - 1; None = drawn at random

@@ -66,8 +66,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "a LoRA to draw in few steps, downloaded the first time",
     ),
     "cli.guidance_end": (
-        "parte de los pasos con guía; los demás cuestan la mitad",
-        "share of the steps with guidance; the others take half the time",
+        "parte de los pasos con guía; los demás hacen la mitad del trabajo",
+        "share of the steps with guidance; the others do half the work",
     ),
     "cli.guidance_scale": ("fuerza de la descripción; 1 = desactivada", "strength of the prompt; 1 = off"),
     "cli.identity_strength": (
@@ -88,8 +88,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
     "cli.speed": (
-        "instant: grafos de CUDA, los mismos números en menos tiempo; plain: sin ellos",
-        "instant: CUDA graphs, the same numbers in less time; plain: without them",
+        "instant: grafos de CUDA, aún sin medir en una tarjeta; plain: sin ellos",
+        "instant: CUDA graphs, not yet measured on a card; plain: without them",
     ),
     "cli.vae_precision": (
         "precisión al decodificar; por defecto, la que el VAE aguanta",

@@ -83,8 +83,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "ui.guidance_end.label": ("Hasta dónde guía el texto", "Guidance until"),
     "ui.guidance_end.info": (
-        "Parte de los pasos; los demás cuestan la mitad. Con 0,6 apenas se nota.",
-        "Share of the steps; the others take half the time. At 0.6 it hardly shows.",
+        "Parte de los pasos; los demás hacen la mitad del trabajo y siguen menos el texto.",
+        "Share of the steps; the others do half the work and follow the prompt less.",
     ),
     "ui.scheduler.label": ("Planificador", "Scheduler"),
     "ui.scheduler.info": (
