@@ -31,7 +31,6 @@ from diffusers import (
 
 from ip_adapter.attention_processor import version_of
 from ip_adapter.checkpoint import preferred_file, read_checkpoint, write_checkpoint
-from ip_adapter.cuda_graphs import CudaGraphs
 from ip_adapter.errors import StateError, UserError
 from ip_adapter.forwards import replaced_forward
 from ip_adapter.geometry import read_geometry
@@ -42,6 +41,7 @@ from ip_adapter.inputs import as_embeddings, as_region
 from ip_adapter.layers import Layers, build_layers, check_installed, cross_attention, install
 from ip_adapter.recent import Recent
 from ip_adapter.resampler import Resampler
+from ip_adapter.speed import SpeedSwitches
 
 ADAPTER_FILE = "ip-adapter.safetensors"  # in a folder written by save_pretrained
 
@@ -104,7 +104,7 @@ class LoadedAdapter:
     tokens: Recent[torch.Tensor] = field(default_factory=lambda: Recent(RECENT_FACES))  # of the last few faces
 
 
-class InstantIDMixin:
+class InstantIDMixin(SpeedSwitches):
     """What InstantID adds to a diffusers SDXL ControlNet pipeline. IdentityNet is the first ControlNet.
 
     Notation: `n` pictures = prompts × pictures per prompt, `t` identity tokens, `d` token width.
@@ -112,7 +112,6 @@ class InstantIDMixin:
 
     _adapter: LoadedAdapter | None = None
     _adapter_left_by: str | None = None  # the call that unloaded it
-    _graphs: CudaGraphs | None = None
 
     # Loading ---------------------------------------------------------------------------------------------------------
 
@@ -319,34 +318,10 @@ class InstantIDMixin:
             for layer in layers.values():
                 ended.callback(layer.end)
                 layer.begin(identity)
-            if self._graphs is not None:
-                ended.enter_context(self._graphs.running(self.unet, identity_net, layers, identity))
+            ended.enter_context(self._faster(identity_net, layers, identity))
             if identity_net is self.controlnet:  # several ControlNets are summed up, and each has to say something
                 ended.enter_context(replaced_forward(identity_net, silent_without_weight))
             yield
-
-    # Speed -----------------------------------------------------------------------------------------------------------
-
-    def enable_cuda_graphs(self) -> CudaGraphs:
-        """From now on replay UNet and IdentityNet as CUDA graphs: the same numbers without the time of Python.
-
-        The first step of a size captures it. Both networks have to stay on the GPU.
-
-        Raises: StateError without an NVIDIA GPU.
-        """
-        if self.unet.device.type != "cuda":
-            raise StateError(
-                "graphs.no_cuda",
-                "CUDA graphs need UNet and IdentityNet on an NVIDIA GPU, but the UNet is on {device}. Call "
-                "pipe.to('cuda') first, or leave this out.",
-                device=self.unet.device,
-            )
-        self._graphs = self._graphs or CudaGraphs()
-        return self._graphs
-
-    def disable_cuda_graphs(self) -> None:
-        """Compute every step plainly again; the graphs' memory is given back."""
-        self._graphs = None
 
     # Memory switches put other processors into the UNet: the identity goes back on top -------------------------------
 

@@ -62,9 +62,9 @@ def imitated(card: Card) -> Hardware:
 
 def draw(name: str, bundle: Path, request: GenerationRequest, picture: Path) -> dict:
     card = CARDS[name]
+    prepare_allocator()  # before anything asks CUDA
     hardware = imitated(card)
     options = dataclasses.replace(card.options, memory_fraction=card.limit / card.vram)
-    prepare_allocator()
     torch.zeros(1, device="cuda")
     ram_before = anonymous_gib()
     with anonymous_peak() as ram:

@@ -1,11 +1,12 @@
 """A picture at full size: what a user would pick instead against ours at each level of speed.
 
-    python benchmarks/speed.py [--bundle FOLDER] [--ways WAY …] [--output FILE.json]
+    python benchmarks/speed.py [--bundle FOLDER] [--ways WAY …] [--code FILE] [--output FILE.json]
 
 Without `--bundle` a bundle of the published size with random weights is written first (11 GB of disk). All ways run in
 one process, on the same weights and from the same noise. `stock` is diffusers' `StableDiffusionXLControlNetPipeline`
 with its own IP-Adapter loader, fed the same checkpoint, IdentityNet given the identity tokens; `stock compiled` with
-diffusers' regional compilation. Latents are compared with those of `plain`.
+diffusers' regional compilation. Latents and pictures are compared with those of `plain`.
+With `--code` a second run shows the warm-up of `compiled` in a later session.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from instantid.bundle import open_bundle
+from instantid.compiled_code import keep_code, read_code
 from instantid.hardware import free_memory, prepare_allocator
 from instantid.loading import load_bundle
 from instantid.memory_plan import PlanOptions
@@ -132,7 +134,17 @@ def instant(ours: StableDiffusionXLInstantIDPipeline, adapter: Path, scene: Scen
             ours.disable_cuda_graphs()
 
 
-WAYS = {"plain": plain, "instant": instant, "stock": stock, "stock compiled": stock_compiled}
+@contextmanager
+def compiled(ours: StableDiffusionXLInstantIDPipeline, adapter: Path, scene: Scene) -> Iterator[Draw]:
+    ours.enable_compilation()
+    with instant(ours, adapter, scene) as draw:
+        try:
+            yield draw
+        finally:
+            ours.disable_compilation()
+
+
+WAYS = {"plain": plain, "instant": instant, "compiled": compiled, "stock": stock, "stock compiled": stock_compiled}
 
 
 def measured(draw: Draw, pictures: int) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def measured(draw: Draw, pictures: int) -> dict[str, Any]:
         events[-1].record()
         return inputs
 
-    first, _ = timed(output_type="np")
+    first, picture = timed(output_type="np")
     seconds = [timed(output_type="np")[0] for _ in range(pictures)]
     _, latents = timed(output_type="latent", callback_on_step_end=after_step)
     steps = [start.elapsed_time(end) for start, end in pairwise(events)]
@@ -168,6 +180,7 @@ def measured(draw: Draw, pictures: int) -> dict[str, Any]:
         "reserved_gib": torch.cuda.max_memory_reserved() / GIB,
         "weights_gib": before,
         "latents": latents.float().cpu(),
+        "picture": picture[0],
     }
 
 
@@ -204,6 +217,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--code", type=Path, help="compiled code: read before, written after")
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     arguments = parser.parse_args()
     prepare_allocator()
@@ -232,22 +246,29 @@ def main() -> None:
             "TFLOP/s",
             "share",
             "latents differ by",
+            "picture dB",
         )
     )
+    if arguments.code:
+        read_code(arguments.code)
     found: dict[str, dict] = {}
     for name in dict.fromkeys(("plain", *arguments.ways)):
         with WAYS[name](pipe, bundle.adapter, scene) as draw:
             found[name] = figures = measured(draw, PICTURES)
         figures["difference"] = (figures["latents"] - found["plain"]["latents"]).abs().max().item()
+        error = ((figures["picture"] - found["plain"]["picture"]) ** 2).mean()
+        figures["psnr"] = float(-10 * np.log10(error)) if error else None
         figures["tflops"] = work / figures["ms_per_step"] * 1000
         figures["share"] = figures["tflops"] / rate
         print(f"    {name}: {figures['ms_per_step']:.1f} ms", flush=True)
+    if arguments.code:
+        keep_code(arguments.code)
     slowest = found.get("stock", found["plain"])
     for name, figures in found.items():
-        del figures["latents"]
+        del figures["latents"], figures["picture"]
         figures["to_stock"] = figures["ms_per_step"] / slowest["ms_per_step"]
         keys = ("ms_per_step", "to_stock", "picture_s", "warm_up_s", "peak_gib", "reserved_gib", "tflops", "share")
-        row(name, *(figures[key] for key in keys), f"{figures['difference']:.4g}")
+        row(name, *(figures[key] for key in keys), f"{figures['difference']:.4g}", figures["psnr"] or "identical")
     if arguments.output:
         facts = {"card": card, "torch": torch.__version__, "diffusers": diffusers.__version__, "matrix_tflops": rate}
         arguments.output.write_text(json.dumps(facts | {"tflop_per_step": work, "ways": found}, indent=2))

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from instantid.bundle import Bundle
 from instantid.hardware import free_memory, is_out_of_memory
-from instantid.memory_plan import MemoryPlan
+from instantid.memory_plan import GRAPHED, MemoryPlan
 from instantid.messages import user_error
 from instantid.monitor import MemoryMonitor
 from instantid.residency import resampler_visits, wait_in_ram
@@ -137,6 +137,8 @@ def _apply(plan: MemoryPlan, pipeline: StableDiffusionXLInstantIDPipeline) -> No
     elif plan.offload == "sequential":
         pipeline.enable_sequential_cpu_offload()
         resampler_visits(pipeline, plan.device)
-    if plan.speed == "instant":
+    if plan.speed in GRAPHED:
         pipeline.enable_cuda_graphs()
+    if plan.speed == "compiled":
+        pipeline.enable_compilation()
     pipeline.set_progress_bar_config(disable=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,13 +14,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from instantid.expected_memory import Picture
 from instantid.faces import Face, mean_embedding
 from instantid.few_steps import FEW_STEPS
 from instantid.hardware import Pace, free_memory, is_out_of_memory, synchronize
 from instantid.hub import DownloadProgress
 from instantid.images import Placement, open_photo, output_size, place, region_mask
 from instantid.loading import Models
-from instantid.memory_plan import Picture
 from instantid.messages import MachineError, machine_error, state_error
 from instantid.monitor import MemoryMonitor
 from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, Note, OnProgress, Progress
@@ -28,8 +29,11 @@ from instantid.styles import STYLES
 from ip_adapter.cuda_graphs import network_state
 from pipeline_stable_diffusion_xl_instantid import draw_kps
 
+logger = logging.getLogger(__name__)
+
 # What diffusers' `encode_prompt` returns, in its order.
 EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+LONGEST_REASON = 200  # characters of what a library says
 WAIT_FOR_TURN = 0.1  # seconds between two looks at `cancelled` while another generation runs
 
 
@@ -63,6 +67,7 @@ def generate_image(
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                logger.debug("out of memory", exc_info=error)
             finally:
                 run.clean_up()
             run.step_down()  # outside the handler: the traceback held the picture's tensors
@@ -119,7 +124,8 @@ class _Run:
             self.monitor.stage("faces")
             self._report("text")
             self._set_scheduler()
-            images = [self._one_picture(scene, i, seed) for i, seed in enumerate(self.request.seeds())]
+            with self.models.kept_code():
+                images = [self._one_picture(scene, i, seed) for i, seed in enumerate(self.request.seeds())]
             self._report("done", self.request.steps * self.request.count)
         self.seconds["total"] = time.perf_counter() - self.start
         return GenerationResult(
@@ -179,12 +185,16 @@ class _Run:
 
     def _notes(self) -> tuple[Note, ...]:
         """What the person should know of a run that went well."""
-        tokenizer = self.models.pipeline.tokenizer
-        most = tokenizer.model_max_length
+        pipeline = self.models.pipeline
+        tokenizer, most = pipeline.tokenizer, pipeline.tokenizer.model_max_length
         notes = []
         if self.stepped_down:
             plan = self.models.plan
             notes.append(Note("note.stepped_down", {"offload": plan.offload, "storage": plan.storage}))
+        for switch in (pipeline.compiled_blocks, pipeline.cuda_graphs):
+            if switch and switch.failure:
+                key = "note.no_compilation" if switch is pipeline.compiled_blocks else "note.no_graphs"
+                notes.append(Note(key, {"reason": switch.failure[:LONGEST_REASON]}))
         request = self.request
         wanted = FEW_STEPS.get(request.few_steps)
         if wanted and not wanted.suits(request.steps, request.guidance_scale, request.scheduler):

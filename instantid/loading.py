@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import diffusers
@@ -13,7 +14,9 @@ import transformers
 
 from instantid.assembly import assemble, large_files, reading
 from instantid.bundle import Bundle
+from instantid.compiled_code import code_file, keep_code, read_code
 from instantid.component_sizes import component_sizes
+from instantid.expected_memory import Picture
 from instantid.faces import FaceAnalyser
 from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS
 from instantid.hardware import (
@@ -26,7 +29,7 @@ from instantid.hardware import (
 )
 from instantid.hub import OnDownload
 from instantid.live_line import live_line
-from instantid.memory_plan import MemoryPlan, Picture, PlanOptions, choose_plan
+from instantid.memory_plan import GRAPHED, MemoryPlan, PlanOptions, choose_plan
 from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, machine_error, say
 from instantid.monitor import MemoryMonitor
 from instantid.random_bundle import write_random_bundle
@@ -72,6 +75,7 @@ class Models:
         self.texts: Recent[tuple] = Recent(RECENT_TEXTS)
         self.folder = default_folder()
         self._few_steps = NO_FEW_STEPS  # whose LoRA is on the UNet
+        self._has_read_code = False
         self._faces_on = faces_on
         self._sizes = component_sizes(bundle)
         self.plan = choose_plan(self.hardware, self._sizes, options)
@@ -125,14 +129,28 @@ class Models:
                 self.pipeline.set_adapters([*others, _adapter_name(name)])
             self._few_steps = name
 
+    @contextmanager
+    def kept_code(self) -> Iterator[None]:
+        """Around a generation: what an earlier session compiled is used, and what this one compiles is kept."""
+        compiled, graphs = self.pipeline.compiled_blocks, self.pipeline.cuda_graphs
+        file = code_file(self.folder, self.hardware.name)
+        if compiled and not self._has_read_code:
+            self._has_read_code = True
+            read_code(file)
+        before = graphs.captures if graphs else 0
+        yield
+        if compiled and not compiled.failure and graphs and graphs.captures > before:  # a size that is new
+            keep_code(file)
+
     def step_down(self, picture: Picture) -> None:
         """Load again by the next rung that uses less memory, for `picture` to fit. The caller holds the lock.
 
         Raises: MachineError if there is none; then what was loaded stays.
         """
-        if self.plan.speed == "instant":  # its graphs go first: that costs time and changes nothing
+        if self.plan.speed in GRAPHED:  # its graphs go first: that costs time, and hardly anything else
             self.plan = self.plan.slower()
             self.pipeline.disable_cuda_graphs()
+            self.pipeline.disable_compilation()
             free_memory()
             return
         before = self.plan

@@ -2,8 +2,7 @@
 
 Memory in GiB. The ladders in `LADDERS` hold the ways to use memory, the fastest first; a plan is the first rung whose
 expected peaks fit the VRAM that this process may take and the RAM that is free. Without an NVIDIA card there is only
-RAM, and everything has to fit that. What an expected peak is made of stands in `expected_vram`; its constants were
-measured, see docs/memory_guide.md.
+RAM, and everything has to fit that. What a peak is expected to be stands in `expected_memory`.
 """
 
 from __future__ import annotations
@@ -12,40 +11,23 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from instantid.expected_memory import TILES_GIB, Picture, Rung, expected_vram, waiting_gib, weights_gib
 from instantid.messages import machine_error, say, user_error
 
 if TYPE_CHECKING:
     from instantid.component_sizes import ComponentSizes
     from instantid.hardware import Hardware
 
-GIB = 2**30
-BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-MEGAPIXEL = 1024 * 1024  # of SDXL's square picture
-
 OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
 STORAGES = ("full", "int8-unet", "int8")
 VAE_PRECISIONS = ("float16", "float32")
 # plain: every step is Python's. instant: UNet and IdentityNet are replayed as CUDA graphs, with the same numbers.
-SPEEDS = ("plain", "instant")
+# compiled: so are their compiled blocks, with numbers that differ a little.
+SPEEDS = ("plain", "instant", "compiled")
+GRAPHED = ("instant", "compiled")
 IN_PLACE = ("none", "idle")  # offloads that leave UNet and IdentityNet where they are, as graphs need it
 WHY_STORAGE = dict(zip(STORAGES, ("plan.why_storage_full", "plan.why_storage_int8_unet", "plan.why_storage_int8")))
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One way to use memory.
-
-    offload: none: all stays on the GPU. idle: what the denoising loop does not need waits in RAM. model, sequential:
-        diffusers' own, whole models in turn or layer by layer; model is on no ladder, idle is faster in less memory.
-    storage: full. int8-unet: the UNet's large layers in 8 bits. int8: IdentityNet's too.
-    precision: what is computed in.
-    """
-
-    offload: str
-    storage: str
-    precision: str
-
 
 LADDERS = {
     "cuda": (
@@ -59,22 +41,8 @@ LADDERS = {
     "cpu": (Rung("none", "full", "float32"), Rung("none", "full", "bfloat16"), Rung("none", "int8", "bfloat16")),
 }
 
-# Measured on an H100 from 512² to 1536²: what working takes beside the weights.
-DENOISING_GIB = 0.58  # per megapixel, both halves of guidance, in half precision
-TEXT_GIB = 0.05
-LARGER_TEXT_ENCODER = 0.85  # its share of both: from RAM they come one after the other
-DECODING_GIB = 4.9  # per megapixel, a whole picture in float32
-# Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
-TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
 SMALLEST_TILE = min(TILES_GIB)  # slow and furthest from the whole picture: only where no rung but the slowest is left
-# What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
-MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
-# Estimated from DENOISING_GIB, not measured: what captured graphs hold per megapixel, also between pictures.
-GRAPHS_GIB = 0.8
-WORKSPACE_GIB = 0.05  # cuBLAS
 SLACK = 0.035  # of a peak: what the allocator reserves beyond what is in use, and what is expected too low
-SEQUENTIAL_GIB = 0.05  # one layer at a time
-
 PROCESS_GIB = 1.0  # RAM that this process takes still, once the libraries are there: pictures, faces, buffers
 RAM_MARGIN_GIB = 0.5  # of free RAM, for everyone else
 LARGE_CARD_FRACTION = 0.8  # of its memory; the rest is for other processes and for what torch does not count
@@ -97,18 +65,6 @@ class PlanOptions:
     vae_tiling: bool | None = None
     attention_slicing: bool | None = None
     memory_fraction: float | None = None  # of the GPU's memory, 0.1 … 1
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What the plan is made for."""
-
-    width: int = 1024
-    height: int = 1024
-
-    @property
-    def megapixels(self) -> float:
-        return self.width * self.height / MEGAPIXEL
 
 
 @dataclass(frozen=True)
@@ -138,7 +94,7 @@ class MemoryPlan:
 
     def slower(self) -> MemoryPlan:
         """The same without graphs: the memory that they held is free."""
-        reasons = self.reasons | {"speed": ("plan.why_plain_memory", {})}
+        reasons = self.reasons | {"speed": ("plan.why_plain", {})}
         return replace(self, speed="plain", reasons=reasons)
 
     @property
@@ -218,7 +174,7 @@ def _rungs(device: str, options: PlanOptions) -> tuple[Rung, ...]:
     """The ladder, with what a person decided put in its place."""
     asked = {name: getattr(options, name) for name in _asked(options) & {"offload", "storage", "precision"}}
     rungs = dict.fromkeys(replace(rung, **asked) for rung in LADDERS[device])
-    return tuple(rung for rung in rungs if options.speed != "instant" or rung.offload in IN_PLACE)
+    return tuple(rung for rung in rungs if options.speed not in GRAPHED or rung.offload in IN_PLACE)
 
 
 def _asked(options: PlanOptions) -> set[str]:
@@ -257,13 +213,25 @@ def _plan(
     budget: float,
 ) -> MemoryPlan:
     vae_precision = _vae_precision(rung, sizes, options)
-    tile = _tile(rung, tiles, sizes, picture, options, budget)
-    peaks = expected_vram(rung, sizes, picture, tile, vae_precision)
     has_vram = device == "cuda"
-    speed = options.speed or "plain"
-    if speed == "instant":
-        peaks = _with_graphs(peaks, rung, sizes, picture)
-    ram = PROCESS_GIB + (_waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
+    wanted = {None: (None, *tiles), True: tiles, False: (None,)}[options.vae_tiling]
+
+    def decoding(speed: str, sides: tuple[int | None, ...]) -> tuple[str, int | None, dict[str, float]]:
+        """The largest side of a tile that fits, None for the whole picture, and the peaks with it."""
+        for tile in sides:
+            peaks = expected_vram(rung, sizes, picture, tile, vae_precision, speed in GRAPHED)
+            if _fits(peaks["decoding"], budget):
+                break
+        return speed, tile, peaks
+
+    speed, tile, peaks = decoding(options.speed or "plain", wanted)
+    if options.speed is None and has_vram and rung.offload in IN_PLACE:
+        # Tiles change the picture and graphs do not: for them it is never cut where it could be decoded whole.
+        sides = (None,) if tile is None else tuple(side for side in wanted if side != SMALLEST_TILE)
+        graphed = decoding("instant", sides)
+        if _fits(max(graphed[-1].values()), budget):
+            speed, tile, peaks = graphed
+    ram = PROCESS_GIB + (waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
         device=device,
         precision=rung.precision,
@@ -282,86 +250,11 @@ def _plan(
     )
 
 
-def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
-    """What each component takes on this rung; the Resampler is always in float32."""
-    width = BYTES[rung.precision]
-    widths = {
-        "unet": width if rung.storage == "full" else 1,
-        "identitynet": width if rung.storage != "int8" else 1,
-        "text_encoders": width,
-        "vae": width,
-        "identity_layers": width,
-        "resampler": 4,
-    }
-    return {name: getattr(sizes, name).parameters * bytes_each / GIB for name, bytes_each in widths.items()}
-
-
 def _vae_precision(rung: Rung, sizes: ComponentSizes, options: PlanOptions) -> str:
     """What pictures are decoded in: in the precision of the models, unless the VAE overflows in it."""
     if rung.precision != "float16":
         return rung.precision
     return options.vae_precision or ("float32" if sizes.vae_overflows else "float16")
-
-
-def expected_vram(
-    rung: Rung, sizes: ComponentSizes, picture: Picture, tile: int | None, vae_precision: str = "float32"
-) -> dict[str, float]:
-    """Phase of a picture -> the peak in use of the memory that is computed in: VRAM, or RAM without a GPU of its own.
-
-    Weights that are there in that phase, plus what the phase works with. Denoising needs UNet and IdentityNet; what
-    else is there depends on the offload.
-    """
-    weights = weights_gib(sizes, rung)
-    everything = sum(weights.values())
-    loop = weights["unet"] + weights["identitynet"]
-    wide = BYTES[rung.precision] / 2  # activations are as wide as the weights
-    denoising = DENOISING_GIB * picture.megapixels * wide * _width(sizes, "unet")
-    text_encoder = weights["text_encoders"] * LARGER_TEXT_ENCODER
-    width = BYTES[vae_precision]
-    vae = weights["vae"] * width / BYTES[rung.precision] if rung.offload != "sequential" else 0.0
-    decoding = (TILES_GIB[tile] if tile else DECODING_GIB * picture.megapixels) * width / 4 * _width(sizes, "vae")
-    there = {
-        "none": (everything, everything, everything - weights["vae"]),
-        "idle": (loop + text_encoder, loop, loop),
-        "model": (text_encoder, loop + weights["identity_layers"], weights["identitynet"]),
-        "sequential": (SEQUENTIAL_GIB,) * 3,
-    }[rung.offload]
-    working = (TEXT_GIB, denoising, vae + decoding)
-    phases = zip(("text", "denoising", "decoding"), there, working)
-    return {phase: WORKSPACE_GIB + resident + work for phase, resident, work in phases}
-
-
-def _with_graphs(peaks: dict[str, float], rung: Rung, sizes: ComponentSizes, picture: Picture) -> dict[str, float]:
-    graphs = GRAPHS_GIB * picture.megapixels * BYTES[rung.precision] / 2 * _width(sizes, "unet")
-    return {phase: peak + graphs for phase, peak in peaks.items()}
-
-
-def _width(sizes: ComponentSizes, name: str) -> float:
-    """Of a model, against the one that was measured."""
-    return math.sqrt(getattr(sizes, name).parameters / MEASURED_PARAMETERS[name])
-
-
-def _waiting_gib(rung: Rung, weights: dict[str, float]) -> float:
-    """Weights in RAM beside a GPU. In idle rungs UNet and IdentityNet never are there."""
-    idle = sum(weights[name] for name in ("text_encoders", "vae", "identity_layers", "resampler"))
-    return {"none": 0.0, "idle": idle}.get(rung.offload, sum(weights.values()))
-
-
-def _tile(
-    rung: Rung,
-    tiles: tuple[int, ...],
-    sizes: ComponentSizes,
-    picture: Picture,
-    options: PlanOptions,
-    budget: float,
-) -> int | None:
-    """The side of a VAE tile: the largest of `tiles` that fits, None for the whole picture at once."""
-    wanted = {None: (None, *tiles), True: tiles, False: (None,)}[options.vae_tiling]
-    vae_precision = _vae_precision(rung, sizes, options)
-    for tile in wanted:
-        if _fits(expected_vram(rung, sizes, picture, tile, vae_precision)["decoding"], budget):
-            return tile
-    return wanted[-1]
 
 
 def _reasons(
@@ -374,7 +267,7 @@ def _reasons(
         "precision": (f"plan.why_{plan.precision}_{plan.device}", {}),
         "offload": offload,
         "storage": (WHY_STORAGE[plan.storage], {}),
-        "speed": ("plan.why_plain" if plan.vram_gib else "plan.why_plain_without_cuda", {}),
+        "speed": (_why_speed(plan), {}),
         "vae_precision": (_why_vae_precision(plan), {}),
         "vae_slicing": ("plan.why_vae_slicing", {}),
         "vae_tiling": ("plan.why_vae_tiling" if plan.vae_tiling else "plan.why_no_vae_tiling", {}),
@@ -385,6 +278,14 @@ def _reasons(
     if plan.memory_fraction is not None:
         reasons["memory_fraction"] = ("plan.why_memory_fraction", {})
     return reasons | {choice: ("plan.why_asked", {}) for choice in _asked(options)}
+
+
+def _why_speed(plan: MemoryPlan) -> str:
+    if plan.speed in GRAPHED:
+        return "plan.why_graphs"
+    if not plan.vram_gib:
+        return "plan.why_plain_without_cuda"
+    return "plan.why_plain" if plan.offload in IN_PLACE else "plan.why_plain_in_turn"
 
 
 def _why_vae_precision(plan: MemoryPlan) -> str:
@@ -446,10 +347,12 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
     fraction = options.memory_fraction
     if fraction is not None and not (isinstance(fraction, int | float) and 0.1 <= fraction <= 1):
         raise user_error("request.out_of_range", field="memory_fraction", value=fraction, least=0.1, most=1.0)
-    if options.speed == "instant":
+    if options.speed in GRAPHED:
         if (options.device or hardware.device) != "cuda":
-            raise user_error("plan.instant_needs_gpu", device=options.device or hardware.device)
+            raise user_error("plan.graphs_need_gpu", asked=options.speed, device=options.device or hardware.device)
         if options.offload not in (None, *IN_PLACE):
-            raise user_error("plan.instant_needs_place", offload=options.offload, allowed=", ".join(IN_PLACE))
+            raise user_error(
+                "plan.graphs_need_place", asked=options.speed, offload=options.offload, allowed=", ".join(IN_PLACE)
+            )
     if options.offload not in (None, "none") and (options.device or hardware.device) != "cuda":
         raise user_error("plan.offload_needs_gpu", asked=options.offload, device=options.device or hardware.device)

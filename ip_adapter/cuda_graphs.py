@@ -12,6 +12,7 @@ are captured when they first come. Prompt, face, seed, strengths, steps and sche
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -100,9 +101,9 @@ class CudaGraphs:
             if key in graphs:
                 graphs.move_to_end(key)
                 return finish(graphs[key].replay(tensors, identity))
-            out = plain(**arguments)  # this step, and whatever libraries do when they first see a size
+            graph = begin(arguments)
+            out = graph.run(plain)  # this step, and whatever libraries do when they first see a size
             try:
-                graph = begin(arguments)
                 graph.capture(plain, self._capture)
             except torch.OutOfMemoryError:
                 raise
@@ -128,12 +129,13 @@ class _Graph:
         self._written: dict[str, tuple[torch.Tensor, int | None]] = {}  # what each buffer holds, and its version then
         self._identity: Identity | None = None
 
-    def capture(self, plain: Callable, capture: Capture) -> None:
-        def run() -> Any:
-            with self._on_buffers():
-                return plain(**self.arguments)
+    def run(self, plain: Callable) -> Any:
+        """The outputs for what is in the buffers, computed plainly."""
+        with self._on_buffers():
+            return plain(**self.arguments)
 
-        self._replay, self._outputs = capture(run)
+    def capture(self, plain: Callable, capture: Capture) -> None:
+        self._replay, self._outputs = capture(lambda: self.run(plain))
 
     def replay(self, tensors: Tensors, identity: Identity) -> Any:
         """The outputs for these inputs; they are overwritten by the next replay."""
@@ -253,13 +255,15 @@ class _Cuda:
     """Captures on the GPU; all graphs work in one pool of memory, since they never run at the same time."""
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
+        pool = next((graph.pool() for graph in self._graphs), None)  # gone with the last graph in it, then a new one
         graph = torch.cuda.CUDAGraph()
         # Other threads of the process may go on with the GPU: one watches its memory.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             outputs = run()
+        self._graphs.add(graph)
         return graph.replay, outputs
 
 

@@ -56,7 +56,7 @@ def captured(request, adapter, plain):
     """A pipeline that answers by graphs; on a card `plain` is there too."""
     pipe = tiny_pipeline(adapter).to(request.param)
     plain.to(request.param)
-    pipe._graphs = CudaGraphs(imitated if request.param == "cpu" else None)
+    pipe.cuda_graphs = CudaGraphs(imitated if request.param == "cpu" else None)
     return pipe
 
 
@@ -96,15 +96,15 @@ def test_a_graph_draws_what_the_plain_way_draws(plain, captured, call):
     expected = run(plain, **call)
     assert torch.equal(run(captured, **call), expected)
     assert torch.equal(run(captured, **call), expected)  # from the first step on
-    assert captured._graphs.captures > 0
+    assert captured.cuda_graphs.captures > 0
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_setting_that_changes_takes_effect_without_a_new_graph(plain, captured, change):
     first = run(captured)
-    assert captured._graphs.captures == BOTH
+    assert captured.cuda_graphs.captures == BOTH
     changed = run(captured, **change)
-    assert captured._graphs.captures == BOTH
+    assert captured.cuda_graphs.captures == BOTH
     assert torch.equal(changed, run(plain, **change))
     assert not torch.equal(changed, first)
     assert torch.equal(run(captured), first)
@@ -116,10 +116,10 @@ def test_another_scheduler_needs_no_new_graph(plain, captured, kind):
     run(captured)
     for pipe in (plain, captured):
         pipe.scheduler = kind.from_config(pipe.scheduler.config)
-    captures = captured._graphs.captures
+    captures = captured.cuda_graphs.captures
     assert torch.equal(run(captured, num_inference_steps=6), run(plain, num_inference_steps=6))
     # Steps may be counted in whole numbers or not: that is another kind of input, and no more than one.
-    assert captured._graphs.captures <= captures + BOTH
+    assert captured.cuda_graphs.captures <= captures + BOTH
 
 
 def test_two_faces_in_turn_are_as_in_two_pipelines_of_their_own(adapter, captured):
@@ -131,27 +131,27 @@ def test_two_faces_in_turn_are_as_in_two_pipelines_of_their_own(adapter, capture
 def test_a_size_is_captured_once(plain, captured):
     run(captured)
     assert torch.equal(run(captured, **WIDE), run(plain, **WIDE))
-    assert captured._graphs.captures == 2 * BOTH
+    assert captured.cuda_graphs.captures == 2 * BOTH
     run(captured)
     run(captured, **WIDE)
-    assert captured._graphs.captures == 2 * BOTH
+    assert captured.cuda_graphs.captures == 2 * BOTH
 
 
 def test_the_graph_not_used_for_longest_makes_room(captured, monkeypatch):
     monkeypatch.setattr(cuda_graphs, "MOST", 1)
     run(captured)
     run(captured, **WIDE)
-    assert captured._graphs.captures == 2 * BOTH
-    assert {len(graphs) for graphs in captured._graphs._graphs.values()} == {1}
+    assert captured.cuda_graphs.captures == 2 * BOTH
+    assert {len(graphs) for graphs in captured.cuda_graphs._graphs.values()} == {1}
     run(captured)
-    assert captured._graphs.captures == 3 * BOTH
+    assert captured.cuda_graphs.captures == 3 * BOTH
 
 
 def test_guidance_may_end_on_the_way(plain, captured):
     call = {"num_inference_steps": 4, "guidance_end": 0.5}
     for _ in range(2):
         assert torch.equal(run(captured, **call), run(plain, **call))
-    assert captured._graphs.captures == 2 * BOTH  # with guidance and without
+    assert captured.cuda_graphs.captures == 2 * BOTH  # with guidance and without
 
 
 def test_a_prompt_that_a_callback_changes_acts_from_the_next_step_on(plain, captured):
@@ -183,11 +183,11 @@ def test_the_other_modes_draw_the_same_by_graphs(adapter, cls):
         return run(pipe, generator=torch.Generator().manual_seed(0), **start)
 
     plain, captured = (tiny_pipeline(adapter, cls=cls) for _ in range(2))
-    captured._graphs = CudaGraphs(imitated)
+    captured.cuda_graphs = CudaGraphs(imitated)
     expected = drawn(plain)
     assert torch.equal(drawn(captured), expected)
     assert torch.equal(drawn(captured), expected)
-    assert captured._graphs.captures == BOTH
+    assert captured.cuda_graphs.captures == BOTH
 
 
 # When graphs no longer fit
@@ -199,7 +199,7 @@ def test_a_weight_written_in_place_takes_effect_without_a_new_graph(plain, captu
         for pipe in (plain, captured):
             pipe.unet.conv_in.weight.mul_(0.5)
     assert torch.equal(run(captured), run(plain))
-    assert captured._graphs.captures == BOTH
+    assert captured.cuda_graphs.captures == BOTH
 
 
 MODIFICATIONS = {
@@ -219,7 +219,7 @@ def test_a_network_that_was_modified_is_captured_again(plain, captured, modify):
     drawn = run(captured)
     assert torch.equal(drawn, run(plain))
     assert not torch.equal(drawn, first)
-    assert captured._graphs.captures == 2 * BOTH
+    assert captured.cuda_graphs.captures == 2 * BOTH
 
 
 def test_a_lora_that_comes_changes_and_goes_takes_effect(plain, captured):
@@ -274,9 +274,9 @@ def test_after_a_call_nothing_of_it_is_held(captured):
 
 def test_released_graphs_are_captured_again_when_needed(captured):
     first = run(captured)
-    captured._graphs.release()
+    captured.cuda_graphs.release()
     assert torch.equal(run(captured), first)
-    assert captured._graphs.captures == 2 * BOTH
+    assert captured.cuda_graphs.captures == 2 * BOTH
 
 
 def test_afterwards_the_networks_are_as_they_were(captured):
@@ -287,7 +287,7 @@ def test_afterwards_the_networks_are_as_they_were(captured):
 
 def test_graphs_that_were_switched_off_are_gone(plain, captured):
     run(captured)
-    graphs = weakref.ref(captured._graphs)
+    graphs = weakref.ref(captured.cuda_graphs)
     captured.disable_cuda_graphs()
     gc.collect()
     assert graphs() is None
@@ -299,9 +299,9 @@ def test_what_cannot_be_captured_runs_plainly(plain, adapter):
         raise RuntimeError("operation not permitted when stream is capturing")
 
     pipe = tiny_pipeline(adapter)
-    pipe._graphs = CudaGraphs(refuse)
+    pipe.cuda_graphs = CudaGraphs(refuse)
     assert torch.equal(run(pipe), run(plain))
-    assert "not permitted" in pipe._graphs.failure
+    assert "not permitted" in pipe.cuda_graphs.failure
 
 
 def test_too_little_memory_for_a_graph_is_not_hidden(adapter):
@@ -309,7 +309,7 @@ def test_too_little_memory_for_a_graph_is_not_hidden(adapter):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     pipe = tiny_pipeline(adapter)
-    pipe._graphs = CudaGraphs(too_large)
+    pipe.cuda_graphs = CudaGraphs(too_large)
     with pytest.raises(torch.OutOfMemoryError):
         run(pipe)
     assert "forward" not in vars(pipe.unet)
@@ -317,10 +317,10 @@ def test_too_little_memory_for_a_graph_is_not_hidden(adapter):
 
 def test_a_call_with_arguments_that_no_graph_knows_runs_plainly(plain, captured):
     call = {"cross_attention_kwargs": {"scale": 0.5}}
-    before = captured._graphs.captures
+    before = captured.cuda_graphs.captures
     assert torch.equal(run(captured, **call), run(plain, **call))
-    assert [len(captured._graphs._graphs[name]) for name in ("unet", "identitynet")] == [0, 1]
-    assert captured._graphs.captures == before + 1
+    assert [len(captured.cuda_graphs._graphs[name]) for name in ("unet", "identitynet")] == [0, 1]
+    assert captured.cuda_graphs.captures == before + 1
 
 
 def test_without_a_card_graphs_are_refused_in_one_sentence(plain):

@@ -15,7 +15,7 @@ from face_photos import person
 from safetensors.torch import load_file, save_file
 from single_file import write_single_file
 
-from instantid import assembly, loading, memory_plan, streaming
+from instantid import assembly, expected_memory, loading, memory_plan, streaming
 from instantid.bundle import MODELS
 from instantid.generation import generate_image
 from instantid.hardware import Hardware
@@ -98,7 +98,8 @@ def test_the_switches_of_the_plan_are_set_on_the_models(random_bundle):
 
 
 def test_a_picture_larger_than_a_tile_is_decoded_in_tiles_to_its_size(random_bundle, monkeypatch):
-    monkeypatch.setattr(memory_plan, "TILES_GIB", {64: 0.1})
+    for module in (memory_plan, expected_memory):
+        monkeypatch.setattr(module, "TILES_GIB", {64: 0.1})
     models = loaded(random_bundle, vae_tiling=True)
     assert models.pipeline.vae.tile_sample_min_size == 64
     (image,) = generate_image(models, replace(REQUEST, width=136, height=96, steps=1)).images

@@ -7,18 +7,17 @@ import pytest
 from machines import T4, gpu, without_gpu
 from published_sizes import PUBLISHED
 
+from instantid.expected_memory import GRAPHS_GIB, TILES_GIB, Rung
 from instantid.memory_plan import (
-    GRAPHS_GIB,
+    GRAPHED,
     IN_PLACE,
     LADDERS,
     OFFLOADS,
     PRECISIONS,
     SPEEDS,
     STORAGES,
-    TILES_GIB,
     VAE_PRECISIONS,
     PlanOptions,
-    Rung,
     choose_plan,
 )
 from instantid.messages import LANGUAGES, say
@@ -82,22 +81,33 @@ def test_a_vae_that_does_not_overflow_decodes_in_half_precision():
     assert choose_plan(without_gpu(64.0), fixed).vae_precision == "float32"
 
 
-def test_graphs_are_planned_for_with_what_they_hold():
-    without, asked = (choose_plan(gpu(22.2, 53.0), PUBLISHED, PlanOptions(speed=speed)) for speed in (None, "instant"))
-    assert (without.speed, asked.speed) == ("plain", "instant")
+@pytest.mark.parametrize("speed", GRAPHED)
+def test_graphs_are_planned_for_with_what_they_hold(speed):
+    without, asked = (choose_plan(gpu(22.2, 53.0), PUBLISHED, PlanOptions(speed=s)) for s in ("plain", speed))
+    assert (without.speed, asked.speed) == ("plain", speed)
     gained = [asked.vram_gib[phase] - gib for phase, gib in without.vram_gib.items()]
     assert gained == pytest.approx([GRAPHS_GIB] * 3)
 
 
-def test_whoever_wants_graphs_gets_an_offload_that_leaves_the_networks_in_place():
+def test_graphs_are_used_where_they_fit_and_never_cost_an_offload():
+    speeds = {}
+    for vram in range(4, 49):
+        plan, plain = (choose_plan(gpu(vram, 64.0), PUBLISHED, PlanOptions(speed=speed)) for speed in (None, "plain"))
+        assert plan.rung == plain.rung
+        speeds.setdefault(plan.offload, set()).add(plan.speed)
+    assert speeds == {"none": {"instant", "plain"}, "idle": {"instant", "plain"}, "sequential": {"plain"}}
+
+
+@pytest.mark.parametrize("speed", GRAPHED)
+def test_whoever_wants_graphs_gets_an_offload_that_leaves_the_networks_in_place(speed):
     for vram in (14.6, 7.8, 3.8):
-        plan = choose_plan(gpu(vram, 32.0), PUBLISHED, PlanOptions(speed="instant"))
-        assert (plan.speed, plan.offload in IN_PLACE) == ("instant", True)
+        plan = choose_plan(gpu(vram, 32.0), PUBLISHED, PlanOptions(speed=speed))
+        assert (plan.speed, plan.offload in IN_PLACE) == (speed, True)
 
 
 @pytest.mark.parametrize(
     ("machine", "offload", "code"),
-    [(T4, "model", "plan.instant_needs_place"), (without_gpu(64.0), None, "plan.instant_needs_gpu")],
+    [(T4, "model", "plan.graphs_need_place"), (without_gpu(64.0), None, "plan.graphs_need_gpu")],
 )
 def test_graphs_where_they_cannot_be_are_refused(machine, offload, code):
     with pytest.raises(UserError) as caught:
@@ -109,7 +119,7 @@ def test_a_plan_without_its_graphs_is_the_same_plan_otherwise():
     plan = choose_plan(gpu(22.2, 32.0), PUBLISHED, PlanOptions(speed="instant"))
     slower = plan.slower()
     assert (plan.speed, slower.speed, slower.rung) == ("instant", "plain", plan.rung)
-    assert say("plan.why_plain_memory", "en") in slower.text("en")
+    assert say("plan.why_plain", "en") in slower.text("en")
 
 
 def test_tiles_on_a_processor_have_the_largest_side():

@@ -9,18 +9,14 @@ import pytest
 from machines import T4, gpu, without_gpu
 from published_sizes import PUBLISHED, TOY
 
+from instantid.expected_memory import TILES_GIB, Picture, Rung, expected_vram, weights_gib
 from instantid.memory_plan import (
     LADDERS,
     RAM_MARGIN_GIB,
     SLACK,
     STORAGES,
-    TILES_GIB,
-    Picture,
     PlanOptions,
-    Rung,
     choose_plan,
-    expected_vram,
-    weights_gib,
 )
 from instantid.messages import LANGUAGES, say
 from ip_adapter.errors import MachineError

@@ -90,7 +90,7 @@ def test_graphs_that_do_not_fit_go_first_and_the_picture_is_the_same(random_bund
     models = loaded(random_bundle)
     before = picture(models)
     rung, models.plan = models.plan.rung, dataclasses.replace(models.plan, speed="instant")
-    models.pipeline._graphs = CudaGraphs(too_large)
+    models.pipeline.cuda_graphs = CudaGraphs(too_large)
     result = generate_image(models, REQUEST)
     assert [note.key for note in result.notes] == ["note.stepped_down"]
     assert (models.plan.rung, models.plan.speed) == (rung, "plain")
@@ -105,7 +105,7 @@ def test_on_a_card_graphs_make_the_picture_of_the_plain_way(random_bundle, offlo
     expected = picture(plain)
     for _ in range(2):
         np.testing.assert_array_equal(picture(instant), expected)
-    assert instant.pipeline._graphs.captures == 2
+    assert instant.pipeline.cuda_graphs.captures == 2
 
 
 def test_the_person_is_told_once(random_bundle):

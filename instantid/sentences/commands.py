@@ -88,8 +88,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
     "cli.speed": (
-        "instant: grafos de CUDA, aún sin medir en una tarjeta; plain: sin ellos",
-        "instant: CUDA graphs, not yet measured on a card; plain: without them",
+        "instant: con grafos de CUDA; compiled: además compila bloques, la primera imagen tarda; plain: sin ellos",
+        "instant: CUDA graphs; compiled: compiled blocks too, the first picture takes long; plain: without them",
     ),
     "cli.vae_precision": (
         "precisión al decodificar; por defecto, la que el VAE aguanta",

@@ -48,6 +48,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "“{few_steps}” was made for {steps} steps, guidance {guidance_scale} and the scheduler {scheduler}: with "
         "other settings the picture suffers.",
     ),
+    "note.no_compilation": (
+        "Aquí no se pudo compilar, así que se usó la velocidad «instant»: {reason}",
+        "Nothing could be compiled here, so the speed “instant” was used: {reason}",
+    ),
+    "note.no_graphs": (
+        "Aquí no se pudieron usar grafos de CUDA, así que cada paso tardó más: {reason}",
+        "CUDA graphs could not be used here, so each step took longer: {reason}",
+    ),
     "note.stepped_down": (
         "La memoria no alcanzó: los modelos se cargaron de otra forma (descarga: {offload}, pesos: {storage}) y la "
         "misma imagen se repitió.",

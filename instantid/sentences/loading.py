@@ -105,8 +105,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{free} GiB of RAM are free and the most economical way needs {needed}. Close other programs, restart the "
         "runtime, or use a machine with more RAM.",
     ),
-    "plan.why_plain": ("los grafos de CUDA se piden con «instant»", "CUDA graphs are asked for with “instant”"),
-    "plan.why_plain_memory": ("los grafos de CUDA no cabían", "there was no room for CUDA graphs"),
+    "plan.why_graphs": (
+        "los grafos de CUDA ahorran la espera por Python; caben",
+        "CUDA graphs spare the waiting for Python; they fit",
+    ),
+    "plan.why_plain": ("los grafos de CUDA no caben", "there is no room for CUDA graphs"),
+    "plan.why_plain_in_turn": (
+        "los grafos de CUDA piden que la UNet y la IdentityNet no se muevan",
+        "CUDA graphs need UNet and IdentityNet to stay in place",
+    ),
     "plan.why_plain_without_cuda": ("los grafos son cosa de las tarjetas NVIDIA", "graphs are for NVIDIA cards"),
     "plan.why_vae_precision_same": ("este VAE no se desborda en ella", "this VAE does not overflow in it"),
     "plan.why_vae_precision_wider": (
@@ -135,14 +142,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Pediste el dispositivo «{asked}», pero aquí hay «{found}». Elige ese o ninguno.",
         "You asked for the device “{asked}”, but there is “{found}”. Choose that or none.",
     ),
-    "plan.instant_needs_gpu": (
-        "La velocidad «instant» usa grafos de CUDA, que necesitan una GPU NVIDIA; en «{device}» no los hay. Quítala.",
-        "The speed “instant” uses CUDA graphs, which need an NVIDIA GPU; there are none on “{device}”. Leave it out.",
+    "plan.graphs_need_gpu": (
+        "La velocidad «{asked}» usa grafos de CUDA, que necesitan una GPU NVIDIA; en «{device}» no los hay. Quítala.",
+        "The speed “{asked}” uses CUDA graphs, which need an NVIDIA GPU; there are none on “{device}”. Leave it out.",
     ),
-    "plan.instant_needs_place": (
-        "La velocidad «instant» necesita la UNet y la IdentityNet quietas en la GPU y la descarga «{offload}» las "
+    "plan.graphs_need_place": (
+        "La velocidad «{asked}» necesita la UNet y la IdentityNet quietas en la GPU y la descarga «{offload}» las "
         "mueve. Usa una de estas descargas: {allowed}; o quita una de las dos opciones.",
-        "The speed “instant” needs UNet and IdentityNet to stay on the GPU, and the offload “{offload}” moves them. "
+        "The speed “{asked}” needs UNet and IdentityNet to stay on the GPU, and the offload “{offload}” moves them. "
         "Use one of these offloads: {allowed}; or leave one of the two options out.",
     ),
     "plan.offload_needs_gpu": (
