@@ -1,0 +1,8 @@
+"""Sentences about the small bundle's own face models and their training: key -> (Spanish, English)."""
+
+SENTENCES: dict[str, tuple[str, str]] = {
+    "face_pack.weights": (
+        "«{file}» no contiene los pesos de {network} ({reason}). Entrénalos con python -m training.face_pack.",
+        "“{file}” does not hold the weights of {network} ({reason}). Train them with python -m training.face_pack.",
+    ),
+}

@@ -1,0 +1,61 @@
+"""What the networks of the face pack are built from."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+
+def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution and batch norm, to be followed by an activation."""
+    convolution = nn.Conv2d(inner, outer, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outer))
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions beside a shortcut: (b, inner, h, w) -> (b, outer, h / stride, w / stride)."""
+
+    def __init__(self, inner: int, outer: int, stride: int = 1, each_channel: bool = False) -> None:
+        super().__init__()
+        slopes = outer if each_channel else 1
+        self.first, self.second = unit(inner, outer, 3, stride), unit(outer, outer)
+        self.between, self.after = nn.PReLU(slopes), nn.PReLU(slopes)
+        self.shortcut = nn.Identity() if inner == outer and stride == 1 else unit(inner, outer, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.second(self.between(self.first(x))) + self.shortcut(x))
+
+
+class Inverted(nn.Module):
+    """Widened, filtered channel by channel, narrowed again (Sandler et al. 2018, "MobileNetV2")."""
+
+    def __init__(self, inner: int, outer: int, stride: int = 1, widening: int = 2) -> None:
+        super().__init__()
+        wide = inner * widening
+        self.path = nn.Sequential(
+            *unit(inner, wide, 1),
+            nn.SiLU(),
+            *unit(wide, wide, 3, stride, groups=wide),
+            nn.SiLU(),
+            *unit(wide, outer, 1),
+        )
+        self.keeps = inner == outer and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.path(x) if self.keeps else self.path(x)
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """A copy for inference, with every batch norm inside the layer before it."""
+    network = copy.deepcopy(network).eval()
+    for part in network.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for i in range(len(part) - 1):
+            if isinstance(part[i], nn.Conv2d) and isinstance(part[i + 1], nn.BatchNorm2d):
+                part[i], part[i + 1] = fuse_conv_bn_eval(part[i], part[i + 1]), nn.Identity()
+            elif isinstance(part[i], nn.Linear) and isinstance(part[i + 1], nn.BatchNorm1d):
+                part[i], part[i + 1] = fuse_linear_bn_eval(part[i], part[i + 1]), nn.Identity()
+    return network
