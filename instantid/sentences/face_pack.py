@@ -5,4 +5,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{file}» no contiene los pesos de {network} ({reason}). Entrénalos con python -m training.face_pack.",
         "“{file}” does not hold the weights of {network} ({reason}). Train them with python -m training.face_pack.",
     ),
+    "face_pack.other_network": (
+        "«{file}» es de otra red ({reason}). Elige otra carpeta, o borra esa para empezar de nuevo.",
+        "“{file}” is of another network ({reason}). Choose another folder, or delete that one to begin anew.",
+    ),
 }

@@ -28,14 +28,14 @@ class Recogniser(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(*unit(3, 32, 3, 2), nn.PReLU(32))  # 56
         self.blocks = nn.Sequential(
-            Residual(32, 32, 1, True),
-            Residual(32, 64, 2, True),  # 28
-            Residual(64, 64, 1, True),
-            Residual(64, 96, 2, True),  # 14
-            Residual(96, 96, 1, True),
-            Residual(96, 96, 1, True),
-            Residual(96, 128, 2, True),  # 7
-            Residual(128, 128, 1, True),
+            Residual(32, 32),
+            Residual(32, 64, 2),  # 28
+            Residual(64, 64),
+            Residual(64, 96, 2),  # 14
+            Residual(96, 96),
+            Residual(96, 96),
+            Residual(96, 128, 2),  # 7
+            Residual(128, 128),
         )
         self.narrow = nn.Sequential(*unit(128, 16, 1), nn.PReLU(16))
         self.embedding = _embedding(16 * LAST_SIDE**2)
