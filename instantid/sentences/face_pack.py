@@ -9,4 +9,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{file}» es de otra red ({reason}). Elige otra carpeta, o borra esa para empezar de nuevo.",
         "“{file}” is of another network ({reason}). Choose another folder, or delete that one to begin anew.",
     ),
+    "face_pack.no_onnx": (
+        "onnx no está instalado: los pesos están en {folder}. En otra máquina: python -m training.face_pack.export "
+        "--output {folder}",
+        "onnx is not installed: the weights are in {folder}. On another machine: python -m training.face_pack.export "
+        "--output {folder}",
+    ),
 }
