@@ -67,6 +67,7 @@ def train(task: Task, course: Course, folder: Path, device: torch.device, write:
     optimizer = torch.optim.AdamW(weights, weight_decay=course.weight_decay, fused=on_card)
     step, earlier = _restored(network, optimizer, folder)
     log = folder / "log.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
     keep_rows(log, lambda row: row["step"] <= step)
     start = saved = time.monotonic()
     total, counted = torch.zeros((), device=device), 0
