@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.face_pack.alignment import inverse, moved, sampled
+from training.face_pack.alignment import inverse, moved, sampled, turned
+from training.face_pack.constants import constant
 from training.face_pack.detector_loss import Faces
 from training.face_pack.dice import Dice
 from training.face_pack.pool import Drawing, Pool
@@ -68,9 +69,10 @@ def placed(drawing: Drawing, cell: int, side: int, dice: Dice) -> Tensor:
     target = margin + (cell - 2 * margin) * dice.uniform(b, 2)
     cos, sin = scale * angle.cos(), scale * angle.sin()
     turn = torch.stack([cos, -sin, sin, cos], 1).view(-1, 2, 2)
-    shift = target[..., None] - turn @ middles[..., None]
-    whole = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=middles.device) * (cell / side)
-    return torch.where((dice.uniform(b) < WHOLE)[:, None, None], whole, torch.cat([turn, shift], 2))
+    shift = target[:, None] - turned(middles[:, None], turn)
+    near = torch.cat([turn, shift.transpose(1, 2)], 2)
+    whole = constant(((1, 0, 0), (0, 1, 0)), middles.device) * (cell / side)
+    return torch.where((dice.uniform(b) < WHOLE)[:, None, None], whole, near)
 
 
 def frames(count: int, side: int, dice: Dice) -> Tensor:

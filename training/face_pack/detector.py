@@ -7,6 +7,7 @@ Source: Guo et al. 2021, "Sample and Computation Redistribution for Efficient Fa
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -73,8 +74,9 @@ class Anchors:
     sizes: Tensor  # (A,) pixels
 
 
+@functools.lru_cache(maxsize=32)
 def anchors(height: int, width: int, device: torch.device | str = "cpu") -> Anchors:
-    """Those of pictures of this size."""
+    """Those of pictures of this size; kept, because training asks for a few sizes again and again."""
     centres, strides, sizes = [], [], []
     for stride in STRIDES:
         rows, columns = (torch.arange(0, side, stride, device=device) for side in (height, width))

@@ -28,6 +28,7 @@ class Embedder:
         return cls(load_weights(Recogniser(), path).to(device))
 
     @torch.no_grad()
+    @torch.autocast("cuda", enabled=False)  # whoever asks gets the same numbers
     def embed(self, pictures: Tensor, key_points: Tensor) -> Tensor:
         """Raw embeddings (b, 512) float32, about 20 long, of one face in each picture.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 
-def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     """Convolution and batch norm, to be followed by an activation."""
-    convolution = nn.Conv2d(inner, outer, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outer))
+    return nn.Sequential(nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outer))
 
 
 def relu(channels: int) -> nn.ReLU:
@@ -35,23 +35,30 @@ class Residual(nn.Module):
         return self.after(self.second(self.between(self.first(x))) + self.shortcut(x))
 
 
-class Inverted(nn.Module):
-    """Widened, filtered channel by channel, narrowed again (Sandler et al. 2018, "MobileNetV2")."""
+class Bottleneck(nn.Module):
+    """Narrowed, filtered, widened again, beside a shortcut; nothing after the sum (He et al. 2016)."""
 
-    def __init__(self, inner: int, outer: int, stride: int = 1, widening: int = 2) -> None:
+    def __init__(self, inner: int, outer: int, stride: int = 1) -> None:
         super().__init__()
-        wide = inner * widening
+        narrow = outer // 2
         self.path = nn.Sequential(
-            *unit(inner, wide, 1),
-            nn.SiLU(),
-            *unit(wide, wide, 3, stride, groups=wide),
-            nn.SiLU(),
-            *unit(wide, outer, 1),
+            *unit(inner, narrow, 1), nn.SiLU(), *unit(narrow, narrow, 3, stride), nn.SiLU(), *unit(narrow, outer, 1)
         )
-        self.keeps = inner == outer and stride == 1
+        self.shortcut = nn.Identity() if inner == outer and stride == 1 else unit(inner, outer, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.path(x) if self.keeps else self.path(x)
+        return self.path(x) + self.shortcut(x)
+
+
+class WeightedPlaces(nn.Module):
+    """Each channel's places summed with weights of its own: (b, channels, side, side) -> (b, channels)."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1, channels, side, side), 1 / side**2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.weight).sum((2, 3))
 
 
 def folded(network: nn.Module) -> nn.Module:

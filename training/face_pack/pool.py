@@ -59,6 +59,8 @@ class Pool:
         some = max(min(RENDERED_AT_ONCE // self.size.side**2, self.size.count // 8), 1)
         first = step * self.size.fresh // some * some
         wanted = range(first, first + self.size.count)
+        if wanted == self._held:
+            return
         missing = [number for number in wanted if number not in self._held]
         for start in range(0, len(missing), some):
             self._render(torch.tensor(missing[start : start + some]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from training.face_pack.alignment import CROP
-from training.face_pack.layers import Inverted, Residual, unit
+from training.face_pack.layers import Bottleneck, Residual, WeightedPlaces, unit
 
 EMBEDDING_WIDTH = 512
 LAST_SIDE = CROP // 16  # of the last map
@@ -45,23 +45,23 @@ class Recogniser(nn.Module):
 
 
 class Scorer(nn.Module):
-    """Inverted bottlenecks and a filter for each channel's places: (b, 3, 112, 112) in -1 … 1 -> (b, 512)."""
+    """Bottlenecks and a weight for each channel's places: (b, 3, 112, 112) in -1 … 1 -> (b, 512)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*unit(3, 48, 3, 2), nn.SiLU())  # 56
+        self.stem = nn.Sequential(*unit(3, 48, 5, 2), nn.SiLU())  # 56
         self.blocks = nn.Sequential(
-            Inverted(48, 48),
-            Inverted(48, 64, 2),  # 28
-            *(Inverted(64, 64) for _ in range(3)),
-            Inverted(64, 128, 2, 4),  # 14
-            *(Inverted(128, 128) for _ in range(5)),
-            Inverted(128, 160, 2, 4),  # 7
-            *(Inverted(160, 160) for _ in range(2)),
+            Bottleneck(48, 64),
+            Bottleneck(64, 112, 2),  # 28
+            *(Bottleneck(112, 112) for _ in range(3)),
+            Bottleneck(112, 192, 2),  # 14
+            *(Bottleneck(192, 192) for _ in range(4)),
+            Bottleneck(192, 256, 2),  # 7
+            Bottleneck(256, 256),
         )
-        self.widen = nn.Sequential(*unit(160, 512, 1), nn.SiLU())
-        self.places = nn.Sequential(nn.Conv2d(512, 512, LAST_SIDE, groups=512, bias=False), nn.BatchNorm2d(512))
-        self.embedding = _embedding(512)
+        self.widen = nn.Sequential(*unit(256, 384, 1), nn.SiLU())
+        self.places = WeightedPlaces(384, LAST_SIDE)
+        self.embedding = _embedding(384)
 
     def forward(self, crops: Tensor) -> Tensor:
-        return self.embedding(self.places(self.widen(self.blocks(self.stem(crops)))).flatten(1))
+        return self.embedding(self.places(self.widen(self.blocks(self.stem(crops)))))

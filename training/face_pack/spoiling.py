@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.face_pack.constants import constant
 from training.face_pack.dice import Dice
 
 LUMA = (0.299, 0.587, 0.114)
@@ -26,7 +27,7 @@ def spoiled(pictures: Tensor, dice: Dice, colours: float) -> Tensor:
 def recoloured(pictures: Tensor, dice: Dice, strength: float) -> Tensor:
     """Brightness, contrast, saturation and a cast."""
     b = len(pictures)
-    grey = (pictures * pictures.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+    grey = (pictures * constant(LUMA, pictures.device)[:, None, None]).sum(1, keepdim=True)
     saturation = 1 + strength * 0.5 * dice.uniform(b, 1, 1, 1, least=-1)
     contrast = 1 + strength * 0.25 * dice.uniform(b, 1, 1, 1, least=-1)
     shift = strength * (0.10 * dice.uniform(b, 1, 1, 1, least=-1) + 0.04 * dice.normal(b, 3, 1, 1))

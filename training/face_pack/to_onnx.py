@@ -46,9 +46,11 @@ def append_network(graph: OnnxGraph, network: nn.Module, given: str) -> Any:
             return FUNCTIONS[target](graph, *args, **kwargs)
 
         def call_method(self, target: str, args: tuple, kwargs: dict) -> Any:
-            if target != "flatten" or args[1:] != (1,):
-                raise NotImplementedError(f"no ONNX form is known for .{target}{args[1:]}")
-            return graph.add("Flatten", args[0], axis=1)
+            if (target, *args[1:]) == ("flatten", 1):
+                return graph.add("Flatten", args[0], axis=1)
+            if (target, *args[1:]) == ("sum", (2, 3)):
+                return graph.add("ReduceSum", args[0], [2, 3], keepdims=0)
+            raise NotImplementedError(f"no ONNX form is known for .{target}{args[1:]}")
 
         def get_attr(self, target: str, args: tuple, kwargs: dict) -> Any:
             return stored(self.fetch_attr(target))
