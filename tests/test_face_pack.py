@@ -48,10 +48,16 @@ TASKS = {
     "scorer": lambda: RecogniserTask(_with_few_people(SCORER), CPU),
     "traits": lambda: TraitTask(TraitOptions(FEW, batch=4), CPU),
 }
+SHORT = {
+    "detector": Course(16, 3e-3, warm_up=1, log_every=4, weight_decay=0.0),
+    "recogniser": Course(6, 3e-4, warm_up=1, log_every=2, weight_decay=0.0),
+    "scorer": Course(6, 3e-4, warm_up=1, log_every=2, weight_decay=0.0),
+    "traits": Course(6, 3e-3, warm_up=1, log_every=2, weight_decay=0.0),
+}
 
 
 def _with_few_people(options):
-    return dataclasses.replace(options, pools=(PoolSize(64, 8, 0, 4),), batches=(8,), people=4, margin=0.0)
+    return dataclasses.replace(options, pools=(PoolSize(64, 8, 0, 4),), batches=(6,), people=4, margin=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -314,28 +320,26 @@ def test_compression_changes_the_last_third_a_little(drawn):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_few_steps_lower_the_loss(name, tmp_path):
-    task = TASKS[name]()
-    course = Course(steps=8, learning_rate=3e-3, warm_up=1, log_every=2, weight_decay=0.0)
-    train(task, course, tmp_path / name, CPU, write=lambda line: None)
+    train(TASKS[name](), SHORT[name], tmp_path / name, CPU, write=lambda line: None)
     losses = [row["loss"] for row in read_rows(tmp_path / name / "log.jsonl")]
     assert losses[-1] < 0.9 * losses[0]
 
 
 def test_a_resumed_run_gives_the_weights_of_an_uninterrupted_one(tmp_path):
-    course = Course(steps=6, learning_rate=1e-3, log_every=1, checkpoint_every=0)
+    course = Course(steps=4, learning_rate=1e-3, log_every=1, checkpoint_every=0)
     whole, first, rest = (TASKS["traits"]() for _ in range(3))
     train(whole, course, tmp_path / "whole", CPU, write=lambda line: None)
     original = first.loss
 
     def killed(step, progress):
-        if step == 3:
+        if step == 2:
             raise KeyboardInterrupt
         return original(step, progress)
 
     first.loss = killed
     with pytest.raises(KeyboardInterrupt):
         train(first, course, tmp_path / "parts", CPU, write=lambda line: None)
-    assert train(rest, course, tmp_path / "parts", CPU, write=lambda line: None) == 6
+    assert train(rest, course, tmp_path / "parts", CPU, write=lambda line: None) == 4
     for ours, theirs in zip(whole.network.state_dict().values(), rest.network.state_dict().values()):
         assert torch.equal(ours, theirs)
     logs = [[row["loss"] for row in read_rows(tmp_path / name / "log.jsonl")] for name in ("whole", "parts")]

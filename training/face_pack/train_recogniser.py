@@ -77,8 +77,8 @@ class RecogniserTask:
 
 
 class _Faces(nn.Module):
-    """The direction of each person of training."""
+    """The direction of each person of training; short at first, so that it turns quickly."""
 
     def __init__(self, people: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(people, EMBEDDING_WIDTH))
+        self.weight = nn.Parameter(torch.randn(people, EMBEDDING_WIDTH) * 0.05)
