@@ -12,6 +12,7 @@ from torch import nn
 
 from instantid.faces import FaceAnalyser
 from ip_adapter.errors import MachineError, UserError
+from training.face_pack.__main__ import main
 from training.face_pack.alignment import aligned, inverse, moved, similarity
 from training.face_pack.checks import found, named, top_one
 from training.face_pack.collages import Layout, collages
@@ -21,6 +22,9 @@ from training.face_pack.detector_loss import Faces, detector_loss, duty, overlap
 from training.face_pack.dice import Dice
 from training.face_pack.embedder import Embedder
 from training.face_pack.export import FILES, as_onnx, export_face_pack
+from training.face_pack.export import main as export_main
+from training.face_pack.measure import point_errors
+from training.face_pack.measure import top_one as measured_top_one
 from training.face_pack.pool import HELD_OUT_SEED, Pool, PoolSize
 from training.face_pack.recognisers import Recogniser, Scorer
 from training.face_pack.spoiling import compressed, spoiled
@@ -379,6 +383,36 @@ def test_a_stage_leaves_weights_that_can_be_exported(tmp_path):
     assert lines == ["traits: 2 steps, held-out checked"]
 
 
+def test_an_unknown_stage_is_named(tmp_path):
+    with pytest.raises(UserError, match="detector, recogniser, scorer, traits"):
+        run_stage("eyes", tmp_path, 1.0, CPU)
+
+
+@pytest.fixture
+def finished(used, tmp_path):
+    """The folder of a run whose stages are all done."""
+    for name in FILES:
+        save_weights(used[name], weights_file(tmp_path, name))
+    return tmp_path
+
+
+def test_the_command_writes_the_files_of_the_bundle_when_all_stages_are_done(finished, capsys):
+    assert main(["--output", str(finished), "--device", "cpu"]) == 0
+    assert all((finished / "bundle" / file).is_file() for file in FILES.values())
+    assert "glintr100.onnx: 3." in capsys.readouterr().out
+
+
+def test_without_onnx_the_command_says_how_to_export_elsewhere(finished, capsys, monkeypatch):
+    monkeypatch.setattr("training.face_pack.__main__.importlib.util.find_spec", lambda name: None)
+    assert main(["--output", str(finished), "--device", "cpu"]) == 0
+    assert "python -m training.face_pack.export --output" in capsys.readouterr().out
+
+
+def test_exporting_without_weights_says_how_to_train_them(tmp_path, capsys):
+    assert export_main(["--output", str(tmp_path)]) == 2
+    assert "python -m training.face_pack" in capsys.readouterr().err
+
+
 def test_checkpoints_of_another_network_are_refused(tmp_path):
     quiet = {"folder": tmp_path, "device": CPU, "write": lambda line: None}
     train(TASKS["traits"](), Course(1, 1e-3), **quiet)
@@ -389,6 +423,18 @@ def test_checkpoints_of_another_network_are_refused(tmp_path):
 def test_nobody_of_the_held_out_people_is_trained_on():
     seeds = [RECOGNISER.seed, SCORER.seed, DetectorOptions().seed, TraitOptions().seed]
     assert len({HELD_OUT_SEED, *seeds}) == 5
+
+
+def test_a_person_without_a_face_is_nobody():
+    known = torch.eye(3)
+    assert measured_top_one(torch.cat([known, known])) == 1.0
+    assert measured_top_one(torch.cat([known, torch.zeros(3, 3)])) == 0.0
+    assert measured_top_one(torch.cat([known, known.roll(1, 0)])) == 0.0
+
+
+def test_the_error_of_key_points_is_in_distances_of_the_eyes():
+    true = torch.tensor([[[10.0, 10.0], [30.0, 10.0], [20.0, 20.0], [14.0, 30.0], [26.0, 30.0]]])
+    torch.testing.assert_close(point_errors(true + torch.tensor([3.0, 4.0]), true), torch.tensor([5 / 20]))
 
 
 def test_the_quick_figures_of_untrained_networks_are_those_of_chance(used):

@@ -35,7 +35,7 @@ from training.face_world.geometry import pixel_middles
 
 SAME_PLACE = 0.5  # overlap (intersection over union) with the true box of a face that was found
 ASKED_SIZE = 640  # pixels, of the detector alone
-PLACES = 48  # pictures without anyone
+PLACES = 32  # pictures without anyone
 CPU = ["CPUExecutionProvider"]
 
 
@@ -80,7 +80,7 @@ def measure(bundle: Path, people: int = 256, side: int = SIDE) -> Figures:
     ]
 
     said = torch.stack([torch.zeros(5, 2) if face is None else torch.tensor(face.key_points).float() for face in faces])
-    errors = point_errors(said, scene.key_points)[hits]
+    errors = point_errors(said, scene.key_points)[hits] if hits.any() else torch.tensor([torch.nan])
     embeddings = torch.stack([torch.zeros(512) if face is None else torch.tensor(face.embedding) for face in faces])
     crops = aligned(scene.picture, torch.where(hits[:, None, None], said, scene.key_points))
     scored = answers(bundle / FILES["scorer"], crops)[0] * hits[:, None]
@@ -104,7 +104,9 @@ def measure(bundle: Path, people: int = 256, side: int = SIDE) -> Figures:
 def top_one(embeddings: Tensor) -> float:
     """The first half (n, 512) is known, the second half shows the same n people again."""
     known, asked = F.normalize(embeddings).chunk(2)
-    return float(((asked @ known.T).argmax(1) == torch.arange(len(known))).float().mean())
+    likeness, most_alike = (asked @ known.T).max(1)
+    right = (most_alike == torch.arange(len(known))) & (likeness > 0)  # 0: no face was found
+    return float(right.float().mean())
 
 
 def point_errors(points: Tensor, true: Tensor) -> Tensor:

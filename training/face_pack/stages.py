@@ -43,14 +43,14 @@ STAGES: dict[str, Stage] = {
     "recogniser": Stage(
         Recogniser,
         lambda device: RecogniserTask(RECOGNISER, device),
-        Course(steps=8000, learning_rate=2e-3, warm_up=300),
+        Course(steps=8000, learning_rate=1.5e-3, warm_up=300),
         0.28,
         top_one,
     ),
     "scorer": Stage(
         Scorer,
         lambda device: RecogniserTask(SCORER, device),
-        Course(steps=8000, learning_rate=2e-3, warm_up=300),
+        Course(steps=8000, learning_rate=1.5e-3, warm_up=300),
         0.26,
         top_one,
     ),

@@ -20,7 +20,7 @@ SEED = 1
 class DetectorOptions:
     """What it sees. The layouts hold about as many pixels each, and come in turn at random."""
 
-    pools: tuple[PoolSize, ...] = (PoolSize(128, 4096, 16), PoolSize(256, 1024, 2))
+    pools: tuple[PoolSize, ...] = (PoolSize(128, 4096, 8), PoolSize(256, 1024, 1))
     layouts: tuple[Layout, ...] = (
         Layout(640, 1, 16),  # what insightface is asked first: a picture enlarged to 640
         Layout(640, 1, 16),
