@@ -306,11 +306,14 @@ def test_a_pool_goes_on_to_new_pictures_and_keeps_some():
     assert before == set(range(16))
 
 
-def test_spoiled_pictures_stay_pictures_and_are_not_the_same(drawn):
-    spoilt = spoiled(drawn.picture, Dice(CPU, 1), 1.0)
+def test_most_pictures_are_spoiled_and_stay_pictures(drawn):
+    pictures = drawn.picture.repeat(8, 1, 1, 1)
+    spoilt = spoiled(pictures, Dice(CPU, 1), 1.0)
     assert spoilt.min() >= 0
     assert spoilt.max() <= 1
-    assert all((first - second).abs().mean() > 0.005 for first, second in zip(spoilt, drawn.picture))
+    changes = (spoilt - pictures).abs().mean((1, 2, 3))
+    assert 0.1 < (changes == 0).float().mean() < 0.5
+    assert changes[changes > 0].min() > 0.002
 
 
 def test_compression_changes_the_last_third_a_little(drawn):

@@ -16,12 +16,17 @@ from training.face_pack.dice import Dice
 
 LUMA = (0.299, 0.587, 0.114)
 BLOCK = 8  # JPEG's
+CLEAN = 0.3  # share of the pictures that nothing happens to
 
 
 def spoiled(pictures: Tensor, dice: Dice, colours: float) -> Tensor:
-    """Pictures (b, 3, h, w) in 0 … 1, sides multiples of 8; `colours`, 0 … 1, is how much theirs change."""
+    """Pictures (b, 3, h, w) in 0 … 1, sides multiples of 8; `colours`, 0 … 1, is how much theirs change.
+
+    A share of them stays as it is: that is what people give.
+    """
     changed = recoloured(pictures, dice, colours)
-    return compressed(noisy(softened(changed, dice), dice), dice).clamp(0, 1)
+    changed = compressed(noisy(softened(changed, dice), dice), dice).clamp(0, 1)
+    return torch.where(dice.uniform(len(pictures), 1, 1, 1) < CLEAN, pictures, changed)
 
 
 def recoloured(pictures: Tensor, dice: Dice, strength: float) -> Tensor:
