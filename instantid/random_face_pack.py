@@ -12,11 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-# Old enough for onnxruntime 1.18, new enough for what is used here.
-OPSET = 13
-IR_VERSION = 8
+from instantid.onnx_graph import OnnxGraph
 
 CELL = 8  # pixels; the side of one cell of the detector's map, SCRFD's finest stride
 FACE_HEIGHTS = {8: (29, 45), 16: (69, 106), 32: (163, 250)}  # stride -> pixels, two anchors per cell
@@ -65,7 +62,7 @@ def blob_detector() -> onnx.ModelProto:
     between two of these sizes get the nearer one. What lies beyond the picture counts as skin, so that a face which
     fills the picture has no surround and is missed, as real detectors miss tight crops.
     """
-    graph = _Graph()
+    graph = OnnxGraph()
     skin = _skin_map(graph, "input")
     heights = [height for pair in FACE_HEIGHTS.values() for height in pair]
     contrasts = [_contrast(graph, skin, height) for height in heights]
@@ -105,7 +102,7 @@ def random_recogniser(seed: int = 0) -> onnx.ModelProto:
     The last layer sums to zero over each channel's places: the mean colour, which all crops share, says nothing.
     """
     random = np.random.RandomState(seed)
-    graph = _Graph()
+    graph = OnnxGraph()
     x, channels = "input", 3
     for wider in (8, 16, 24, 16):  # 112 -> 56 -> 28 -> 14 -> 7
         kernel = random.standard_normal((wider, channels, 3, 3)) / (9 * channels / 2) ** 0.5
@@ -119,7 +116,7 @@ def random_recogniser(seed: int = 0) -> onnx.ModelProto:
     return graph.model("random recogniser in ArcFace's form", ("input", (1, 3, 112, 112)), [("embedding", (1, 512))])
 
 
-def _skin_map(graph: "_Graph", picture: str) -> str:
+def _skin_map(graph: OnnxGraph, picture: str) -> str:
     """(1, 3, H, W) -> (1, 1, H/8, W/8) in 0 … 1: how much of each cell has a skin's colour."""
     lines = np.array([line for line, _ in SKIN_TESTS]).reshape(-1, 3, 1, 1)
     biases = np.array([bias for _, bias in SKIN_TESTS])
@@ -129,7 +126,7 @@ def _skin_map(graph: "_Graph", picture: str) -> str:
     return graph.add("AveragePool", all_passed, kernel_shape=[CELL] * 2, strides=[CELL] * 2)
 
 
-def _contrast(graph: "_Graph", skin: str, height: int) -> str:
+def _contrast(graph: OnnxGraph, skin: str, height: int) -> str:
     """(1, 1, H/8, W/8), at most 1: the mean over a face `height` pixels high less that over its most alike quarter."""
     kernels = _centre_surround_kernels(height / CELL)
     radius = kernels.shape[-1] // 2
@@ -164,34 +161,3 @@ def _key_points(heights: tuple[int, int], stride: int) -> np.ndarray:
     """(2, 10): five points (x, y) in strides from a cell's corner, for each anchor."""
     points = np.array(KEY_POINTS) * (WIDTH_TO_HEIGHT, 1.0)
     return points.reshape(1, 10) * np.array(heights)[:, None] / stride + 0.5
-
-
-class _Graph:
-    """An ONNX graph that grows node by node; arrays, lists and numbers among the inputs become constants."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, operation: str, *inputs: object, name: str | None = None, **attributes: object) -> str:
-        """Append a node; returns the name of its output."""
-        name = name or f"node{len(self.nodes)}_{operation.lower()}"
-        names = [given if isinstance(given, str) else self._constant(given) for given in inputs]
-        self.nodes.append(helper.make_node(operation, names, [name], name=name, **attributes))
-        return name
-
-    def _constant(self, value: object) -> str:
-        """Lists are places and shapes (int64), everything else is float32."""
-        name = f"constant{len(self.constants)}"
-        array = np.asarray(value, dtype=np.int64 if isinstance(value, list) else np.float32)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
-
-    def model(self, name: str, given: tuple[str, tuple], wanted: list[tuple[str, tuple]]) -> onnx.ModelProto:
-        """The finished, checked model; `given` and `wanted` are names and shapes; None or a name is an open size."""
-        inputs, *outputs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in (given, *wanted))
-        graph = helper.make_graph(self.nodes, name, [inputs], outputs, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="instantid")
-        model.ir_version = IR_VERSION
-        onnx.checker.check_model(model)
-        return model
