@@ -3,6 +3,7 @@
 from instantid.sentences import (
     check,
     commands,
+    evaluation,
     face_world,
     faces,
     generation,
@@ -19,6 +20,7 @@ from instantid.sentences.library_errors import SPANISH_LIBRARY_ERRORS
 _SUBJECTS = (
     check,
     commands,
+    evaluation,
     face_world,
     faces,
     generation,
