@@ -109,7 +109,7 @@ def _add_evaluation(parser: argparse.ArgumentParser, words: Any) -> None:
     """Whom, with what and in how many ways; see `instantid.evaluation.plan`."""
     parser.add_argument("--people", help=words("people"))
     parser.add_argument("--prompts", type=Path, help=words("prompts"))
-    parser.add_argument("--poses", type=Path, help=words("poses"))
+    parser.add_argument("--poses", help=words("poses"))
     parser.add_argument("--vary", nargs="+", action="append", metavar="NAME=V,V…", help=words("vary"))
     parser.add_argument("--count", type=int, default=2, help=f"{words('each')} [2]")
     parser.add_argument("--seed", type=int, default=0, help=f"{words('first_seed')} [0]")

@@ -23,7 +23,7 @@ class Figures:
     identified: Estimate | None  # share of the pictures
     point_error: Estimate | None  # share of the eye distance
     obeyed: dict[str, Estimate]  # trait -> share of the pictures whose prompt names it
-    seconds: float  # a picture: the median, without those that came first after loading, where there are others
+    seconds: float  # a picture: the median, without the first one where there are others
     peak_vram_gib: float | None
 
 

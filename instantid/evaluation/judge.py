@@ -31,7 +31,7 @@ class Result:
     point_error: float | None  # share of the eye distance
     traits: dict[str, str]  # trait -> what the classifier saw
     seconds: float  # to make it
-    is_first: bool  # since the models were loaded: it took longer
+    is_first: bool  # that was made for its row: it may have taken longer
     peak_vram_gib: float | None
     notes: list[list[Any]] = field(default_factory=list)  # key and facts of each sentence that the run had to say
 

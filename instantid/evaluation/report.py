@@ -130,12 +130,14 @@ def notes_of(evaluation: Evaluation, language: str) -> list[str]:
 
 def _settings(evaluation: Evaluation, language: str) -> list[tuple[str, str]]:
     plan = evaluation.plan
+    kind = "own" if plan.own_poses else "others"
+    poses = str(len(evaluation.subjects.poses) or say(f"evaluate.poses_{kind}", language))
     request = ", ".join(f"{name} {value}" for name, value in plan.fields.items())
     return [
         ("bundle", evaluation.bundle.described(language)),
         ("device", evaluation.device),
         ("people", f"{len(evaluation.subjects.people)} ({plan.origin or 'examples'})"),
-        ("poses", str(len(evaluation.subjects.poses) or NOTHING)),
+        ("poses", poses),
         ("prompts", str(len(plan.prompts))),
         ("count", str(plan.count)),
         ("seed", str(plan.seed)),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,16 @@ class Subjects:
     """The people and poses in whose photos a face was found, and what pictures are compared with."""
 
     people: Sequence[Person]
-    poses: Sequence[ImageSource]  # none = the others' reference photos
+    poses: Sequence[ImageSource]
+    own_poses: bool
     gallery: np.ndarray  # (n, 512), a template of each person
     left_out: Sequence[str]  # people and poses without a face
-    digests: dict[int, str]  # id of a photo as it was given -> digest of its pixels
+    digests: dict[int, str]  # id() of a photo as the plan has it -> digest of its pixels
 
     def pose(self, case: Case) -> ImageSource:
+        """The photo that gives it."""
+        if self.own_poses:
+            return self.people[case.person].others[case.pose]
         return self.poses[case.pose] if self.poses else self.people[case.pose].references[0]
 
 
@@ -79,22 +84,18 @@ def evaluate(plan: Plan, load: Load, output: Path, on_picture: OnPicture | None 
     Raises: UserError if fewer than two people can be seen in their photos; what `generate_image` raises; OSError.
     """
     (output / "pictures").mkdir(parents=True, exist_ok=True)
-    models = load(plan.variants[0].loading)
     evaluation = None
-    loaded = plan.variants[0].loading
-    try:
-        for variant in plan.variants:
-            if variant.loading != loaded:
-                models.release()
-                models, loaded = load(variant.loading), variant.loading
+    for loading, variants in groupby(plan.variants, lambda variant: variant.loading):
+        models = load(loading)
+        try:
             judge = Judge(models.bundle, models.faces)
-            if evaluation is None:
-                evaluation = _begun(plan, models, judge)
-            maker = _Maker(models, judge, evaluation.subjects, variant, plan, output / "pictures")
-            evaluation.rows.append(maker.row(on_picture or (lambda done, total: None)))
-            yield evaluation
-    finally:
-        models.release()
+            evaluation = evaluation or _begun(plan, models, judge)
+            for variant in variants:
+                maker = _Maker(models, judge, evaluation.subjects, variant, plan, output / "pictures")
+                evaluation.rows.append(maker.row(on_picture or (lambda done, total: None)))
+                yield evaluation
+        finally:
+            models.release()
 
 
 def _begun(plan: Plan, models: Models, judge: Judge) -> Evaluation:
@@ -122,9 +123,11 @@ def _subjects(plan: Plan, judge: Judge) -> Subjects:
         of_others = of_references
         if person.others != person.references:
             of_others = [embedding(photo, person.name) for photo in person.others]
-        if all(one is not None for one in of_references) and any(one is not None for one in of_others):
-            people.append(person)
-            gallery.append(template([one for one in of_others if one is not None]))
+        seen = [(photo, one) for photo, one in zip(person.others, of_others) if one is not None]
+        if seen and all(one is not None for one in of_references):
+            others, embeddings = zip(*seen)
+            people.append(replace(person, others=others))
+            gallery.append(template(embeddings))
     for number, pose in enumerate(plan.poses, 1):
         if embedding(pose, str(number)) is not None:
             poses.append(pose)
@@ -132,7 +135,7 @@ def _subjects(plan: Plan, judge: Judge) -> Subjects:
         raise user_error("evaluate.too_few_people", count=len(people), given=len(plan.people))
     if plan.poses and not poses:
         raise user_error("evaluate.no_pose", count=len(plan.poses))
-    return Subjects(people, poses, np.stack(gallery), left_out, digests)
+    return Subjects(people, poses, plan.own_poses, np.stack(gallery), left_out, digests)
 
 
 class _Maker:
@@ -151,7 +154,7 @@ class _Maker:
         ]
 
     def row(self, on_picture: OnPicture) -> Row:
-        cases = cases_of(self.plan, len(self.subjects.people), len(self.subjects.poses))
+        cases = cases_of(self.plan, self.subjects.people, len(self.subjects.poses))
         files, results = [], []
         for done, case in enumerate(cases):
             on_picture(done, len(cases))

@@ -39,8 +39,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "file with a prompt on each line, or a JSON object with prompt, style, background, expression, hair",
     ),
     "cli.poses": (
-        "carpeta de fotos de las que tomar la posición de la cara [las fotos de los demás]",
-        "folder of photos to take the place of the face from [the photos of the others]",
+        "carpeta de fotos de las que tomar la posición de la cara; own: las otras de cada persona [las de los demás]",
+        "folder of photos to take the place of the face from; own: each person's further photos [those of the others]",
     ),
     "cli.size": (
         "ancho y alto en píxeles, o un lado; si no, según la foto de la postura",
