@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sys
+from copy import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +32,6 @@ from instantid.evaluation.run import Row
 from instantid.evaluation.variants import Loading, Variant, parse_variants
 from instantid.faces import FaceAnalyser
 from instantid.images import open_photo
-from instantid.loading import load_models
 from instantid.messages import LANGUAGES, UserError, say
 from instantid.random_face_pack import random_recogniser
 from instantid.request import GenerationResult
@@ -394,7 +395,7 @@ def test_a_number_of_drawn_people_that_is_none_is_refused(text):
 
 
 def test_where_there_is_no_face_world_it_is_said(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "training.face_world", None)
+    monkeypatch.setitem(sys.modules, "training.face_world", None)
     with pytest.raises(UserError, match="cloned repository"):
         drawn_people(2)
 
@@ -502,11 +503,11 @@ def photographer(monkeypatch):
 
 
 @pytest.fixture
-def loaded(random_bundle, monkeypatch):
-    """The random bundle, loaded once and never released."""
-    models = load_models(random_bundle, write=lambda line: None)
-    monkeypatch.setattr(models, "release", lambda: None)
-    monkeypatch.setattr("instantid.evaluation.command.load_bundle", lambda *_args, **_kwargs: models)
+def loaded(models, monkeypatch):
+    """The random bundle, loaded already and never released."""
+    kept = copy(models)
+    kept.release = lambda: None
+    monkeypatch.setattr("instantid.evaluation.command.load_bundle", lambda *_args, **_kwargs: kept)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
