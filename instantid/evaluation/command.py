@@ -30,16 +30,19 @@ def evaluate(arguments: argparse.Namespace, options: PlanOptions) -> None:
     if not plan.people:
         plan = replace(plan, people=examples_of(bundle, plan))
 
+    show = live_line() or (lambda text: None)
+
     def load(loading: Loading) -> Models:
-        return load_bundle(
+        models = load_bundle(
             replace(bundle, adapter_heads=loading.heads),
             folder=folder,
             options=replace(options, storage=loading.storage or options.storage),
             faces_on=arguments.faces_on,
             language=language,
         )
+        show(say("evaluate.reading", language, people=len(plan.people)))
+        return models
 
-    show = live_line() or (lambda text: None)
     row = 0
 
     def on_picture(done: int, total: int) -> None:

@@ -18,7 +18,7 @@ from instantid.messages import user_error
 
 USUAL_COUNT = 16
 MOST_PEOPLE = 1024
-SIZE = 192  # pixels
+SIZE = 128  # pixels
 AT_ONCE = 64  # pictures
 # Populations and scenes that no training draws from: another seed is another population.
 PEOPLE_SEED, SCENE_SEED, POSE_SEED = 8_600_101, 8_600_102, 8_600_103

@@ -128,8 +128,8 @@ def _subjects(plan: Plan, judge: Judge) -> Subjects:
             others, embeddings = zip(*seen)
             people.append(replace(person, others=others))
             gallery.append(template(embeddings))
-    for number, pose in enumerate(plan.poses, 1):
-        if embedding(pose, str(number)) is not None:
+    for number, pose in enumerate(plan.poses):
+        if embedding(pose, f"pose-{number:04d}") is not None:
             poses.append(pose)
     if len(people) < 2:
         raise user_error("evaluate.too_few_people", count=len(people), given=len(plan.people))

@@ -10,20 +10,20 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "There are no photos in {folder} ({suffixes}). Put a sub-folder, or a photo, for each person into it.",
     ),
     "evaluate.too_few_photos": (
-        "De «{person}» hay {count} fotos y hacen falta {needed}: las de referencia y otra con la que comparar. Añade "
+        "Fotos de «{person}»: {count}; hacen falta {needed}, las de referencia y otra con la que comparar. Añade "
         "fotos o pide menos referencias.",
-        "There are {count} photos of “{person}” and {needed} are needed: the references and another to compare with. "
-        "Add photos, or ask for fewer references.",
+        "Photos of “{person}”: {count}; {needed} are needed, the references and another to compare with. Add photos, "
+        "or ask for fewer references.",
     ),
     "evaluate.too_few_people": (
-        "Con {count} personas no se puede evaluar: hacen falta al menos 2 en cuyas fotos se encuentre una cara, para "
-        "distinguir a una de las demás (se dieron {given}). Añade personas, o fotos de frente y bien iluminadas.",
-        "With {count} people nothing can be evaluated: at least 2 are needed in whose photos a face is found, to tell "
-        "one from the others ({given} were given). Add people, or frontal, well-lit photos.",
+        "Se encontró una cara en las fotos de {count} de las {given} personas dadas; hacen falta al menos 2, para "
+        "distinguir a una de las demás. Añade personas, o fotos de frente y bien iluminadas.",
+        "A face was found in the photos of {count} of the {given} people given; at least 2 are needed, to tell one "
+        "from the others. Add people, or frontal, well-lit photos.",
     ),
     "evaluate.no_pose": (
-        "En ninguna de las {count} fotos de --poses se encontró una cara. Usa fotos de frente y bien iluminadas.",
-        "In none of the {count} photos of --poses a face was found. Use frontal, well-lit photos.",
+        "En ninguna foto de --poses se encontró una cara (fotos: {count}). Usa fotos de frente y bien iluminadas.",
+        "In no photo of --poses a face was found (photos: {count}). Use frontal, well-lit photos.",
     ),
     "evaluate.no_people": (
         "{folder} no trae retratos de ejemplo. Di con --people a quién evaluar: una carpeta, o «drawn».",
@@ -69,6 +69,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "classes in its metadata. Delete it to evaluate without it.",
     ),
     "evaluate.progress": ("🖼️ {row}/{rows} · {name} · {done}/{total}", "🖼️ {row}/{rows} · {name} · {done}/{total}"),
+    "evaluate.reading": ("🙂 Fotos de {people} personas …", "🙂 Photos of {people} people …"),
     "evaluate.row_done": (
         "{name}: parecido {likeness} · identificadas {identified} · puntos {points} · {seconds} s{more}",
         "{name}: likeness {likeness} · identified {identified} · points {points} · {seconds} s{more}",
@@ -129,7 +130,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Without a classifier (scoring/traits.onnx) it is not measured whether the prompt was followed.",
     ),
     "evaluate.note_left_out": (
-        "Sin cara en {count} fotos, que no cuentan: {names}.",
-        "No face in {count} photos, which do not count: {names}.",
+        "Fotos sin cara, que no cuentan: {count} ({names}).",
+        "Photos without a face, which do not count: {count} ({names}).",
     ),
 }
