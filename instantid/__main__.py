@@ -110,6 +110,15 @@ def generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate(arguments: argparse.Namespace) -> int:
+    from instantid.evaluation.command import evaluate as run
+
+    with _writing_in(arguments.output):
+        run(arguments, options.plan_options_from(arguments))
+    print(say("evaluate.written", arguments.language, file=arguments.output / "report.md"))
+    return 0
+
+
 def ui(arguments: argparse.Namespace) -> int:
     from instantid.generation import generate_image
     from instantid.keeping import keep_in
@@ -147,6 +156,7 @@ COMMANDS = {
     "migrate": migrate,
     "pack": pack,
     "generate": generate,
+    "evaluate": evaluate,
     "ui": ui,
 }
 

@@ -53,7 +53,7 @@ def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> Stable
     # Before the adapter: while its weights are rounded to 8 bits they are there in full, and nothing else may be.
     _placed("controlnet", mapped.pop("controlnet"), plan)
     monitor.stage("identitynet")
-    pipeline.load_ip_adapter_instantid(bundle.adapter)
+    pipeline.load_ip_adapter_instantid(bundle.adapter, heads=bundle.adapter_heads)
     _apply(plan, pipeline)
     monitor.stage("adapter")
     return pipeline

@@ -6,6 +6,8 @@ base_config/                what describes a single-file base: configs and token
 ControlNetModel/            IdentityNet
 ip-adapter.safetensors|bin  the identity attention
 antelopev2/*.onnx           face detector and face recogniser
+examples/                   optional: portraits to try it with
+scoring/*.onnx              optional: what `instantid.evaluation` judges pictures by
 bundle.json                 optional: {"name", "description", "weights"}
 """
 
@@ -24,6 +26,7 @@ from instantid.messages import LANGUAGES, user_error
 MODELS = ("text_encoder", "text_encoder_2", "unet", "vae")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 FACE_MODELS = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")  # detector, recogniser
+SHIPPED_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "small"  # may be absent: it is not in the zip
 
 _WEIGHT_NAME = re.compile(
     r"(diffusion_pytorch_)?model(\.fp16)?(-\d{5}-of-\d{5})?(\.fp16)?\.safetensors(\.index(\.fp16)?\.json)?"
@@ -41,10 +44,20 @@ class Bundle:
     base_config: Path | None  # diffusers folder that describes a single-file base
     variant: str | None  # "fp16" when the base folder has fp16 files: they are preferred
     description: str | dict[str, str]  # one for every language, or language -> text
+    adapter_heads: int | None = None  # how to read the Resampler; None = as its file or the published rule says
 
     def variant_of(self, model: str) -> str | None:
         """ "fp16" or None for one of `MODELS` of a base folder: some repositories have fp16 files of the UNet only."""
         return _variant(path.name for path in (self.base / model).glob("*"))
+
+    @property
+    def folder(self) -> Path:
+        """The bundle itself; its base may lie elsewhere."""
+        return self.identitynet.parent
+
+    def examples(self) -> list[Path]:
+        """Portraits that come with it, in the order of their names."""
+        return sorted((self.folder / "examples").glob("*.png"))
 
     def described(self, language: str) -> str:
         """What this bundle is, in `language`."""

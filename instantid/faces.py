@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,6 +53,30 @@ class Face:
     def picture(self, photo: Image.Image) -> Image.Image:
         """The part of the photo around this face."""
         return photo.crop(clamped_box(self.box, photo.size, PICTURE_MARGIN))
+
+
+class Recogniser:
+    """A face recogniser by itself, in ArcFace's form: an aligned crop of 112 × 112 pixels -> 512 numbers.
+
+    Raises: UserError if insightface cannot read the file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                from insightface.model_zoo import get_model
+
+                self._model = get_model(str(file), providers=[PROVIDERS["cpu"]])
+        except ImportError:
+            raise
+        except Exception as error:
+            raise user_error("faces.pack_unusable", folder=file, reason=type(error).__name__) from error
+        if getattr(self._model, "taskname", None) != "recognition":
+            raise user_error("faces.no_recogniser", folder=file)
+
+    def embedding(self, photo: Image.Image, key_points: np.ndarray) -> np.ndarray:
+        """(512,) raw, of the face with these five points (5, 2)."""
+        return _embedding(self._model, photo, key_points)
 
 
 class FaceAnalyser:
@@ -121,15 +146,8 @@ class FaceAnalyser:
         return self._face(photo, boxes, points, index)
 
     def _face(self, photo: Image.Image, boxes: np.ndarray, points: np.ndarray, index: int) -> Face:
-        from insightface.app.common import Face as DetectedFace
-
-        detected = DetectedFace(bbox=boxes[index, :4], kps=points[index], det_score=boxes[index, 4])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # insightface's, about scikit-image
-            embedding = self._app.models["recognition"].get(_bgr(photo), detected)
-        if embedding.shape != (EMBEDDING_WIDTH,):
-            raise user_error("faces.embedding_width", width=embedding.size, needed=EMBEDDING_WIDTH)
-        arrays = embedding.astype(np.float32), points[index].astype(np.float64), boxes[index, :4].astype(np.float64)
+        embedding = _embedding(self._app.models["recognition"], photo, points[index])
+        arrays = embedding, points[index].astype(np.float64), boxes[index, :4].astype(np.float64)
         for array in arrays:
             array.setflags(write=False)  # it is remembered, and whoever asks next gets the same
         return Face(
@@ -172,6 +190,18 @@ class FaceAnalyser:
 def mean_embedding(faces: Sequence[Face]) -> np.ndarray:
     """One identity (512,) from several photos of one person: the mean of the raw embeddings."""
     return np.mean([face.embedding for face in faces], axis=0)
+
+
+def _embedding(model: Any, photo: Image.Image, key_points: np.ndarray) -> np.ndarray:
+    """(512,) float32 by one of insightface's recognisers."""
+    from insightface.app.common import Face as DetectedFace
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # insightface's, about scikit-image
+        embedding = model.get(_bgr(photo), DetectedFace(kps=key_points))
+    if embedding.shape != (EMBEDDING_WIDTH,):
+        raise user_error("faces.embedding_width", width=embedding.size, needed=EMBEDDING_WIDTH)
+    return embedding.astype(np.float32)
 
 
 def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:

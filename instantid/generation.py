@@ -82,6 +82,7 @@ class _Scene:
     embedding: np.ndarray  # (512,)
     placed: Face  # the face that gives place and pose
     placement: Placement
+    key_points: np.ndarray  # (5, 2) on the canvas
     key_points_picture: Image.Image  # output size
 
 
@@ -137,6 +138,7 @@ class _Run:
             face=scene.face,
             face_picture=scene.face_picture,
             key_points_picture=scene.key_points_picture,
+            key_points=scene.key_points,
             seconds=self.seconds,
             peak_vram_gib=self.monitor.peak_vram_gib,
             stage_peaks={
@@ -176,8 +178,9 @@ class _Run:
             self.width, self.height = output_size(pose_photo.size, self.models.native_size)
         canvas = (self.width, self.height)
         placement = place(pose_photo.size, canvas, placed.box)
-        key_points = draw_kps(Image.new("RGB", canvas), placement.points(placed.key_points))
-        return _Scene(face, face.picture(photo), mean_embedding([face, *others]), placed, placement, key_points)
+        key_points = placement.points(placed.key_points)
+        drawn = draw_kps(Image.new("RGB", canvas), key_points)
+        return _Scene(face, face.picture(photo), mean_embedding([face, *others]), placed, placement, key_points, drawn)
 
     def _prompts(self) -> tuple[str, str]:
         """The person's prompt and negative prompt with the style laid over them."""

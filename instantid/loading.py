@@ -13,7 +13,7 @@ import diffusers
 import transformers
 
 from instantid.assembly import assemble, large_files, reading
-from instantid.bundle import Bundle
+from instantid.bundle import SHIPPED_BUNDLE, Bundle, open_bundle
 from instantid.compiled_code import code_file, keep_code, read_code
 from instantid.component_sizes import component_sizes
 from instantid.expected_memory import Picture
@@ -39,6 +39,7 @@ from ip_adapter.errors import InstantIDError, MachineError
 from ip_adapter.recent import Recent
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline
 
+DEMO = "demo"  # in the place of a base model: the small bundle, whatever the machine
 RECENT_TEXTS = 8  # prompts whose embeddings are kept: a megabyte each
 
 
@@ -241,9 +242,7 @@ def load_models(
     """Obtain a bundle (download it if need be), plan the memory, and load, with a memory line at each stage.
 
     Args:
-        source: a bundle folder; None = the published weights, downloaded to `folder`, or without a GPU and without
-            `base` a small bundle of random weights.
-        base: base model: a name of `weights.BASE_MODELS`, a hub id, a diffusers folder or a .safetensors file.
+        source, base, folder: which bundle, see `choose_bundle`.
         options: what the person decides about memory themselves.
         faces_on: "cpu" or "cuda".
         language: of the lines.
@@ -252,17 +251,43 @@ def load_models(
     Raises: InstantIDError in one sentence; nothing is left on the GPU then.
     """
     prepare_allocator()
-    if not source and not base and detect_hardware().device == "cpu":
-        source = _random_bundle()
-    bundle = obtain_bundle(source, base, folder, language=language, write=write)
-    models = load_bundle(bundle, options=options, faces_on=faces_on, language=language, write=write)
-    models.folder = Path(folder).expanduser() if folder else models.folder
-    return models
+    bundle = choose_bundle(source, base, folder, language=language, write=write)
+    return load_bundle(bundle, folder=folder, options=options, faces_on=faces_on, language=language, write=write)
+
+
+def choose_bundle(
+    source: str | Path | None = None,
+    base: str | Path | None = None,
+    folder: str | Path | None = None,
+    *,
+    language: str = DEFAULT_LANGUAGE,
+    write: Callable[[str], None] = print,
+) -> Bundle:
+    """The bundle to load: the one that is asked for, else the published weights, else one small enough for anywhere.
+
+    Args:
+        source: a bundle folder; None = the published weights, downloaded to `folder`. Without a GPU and without `base`,
+            and where there is no network to download them through, the small bundle instead.
+        base: base model: a name of `weights.BASE_MODELS`, a hub id, a diffusers folder or a .safetensors file; or
+            `DEMO`, the small bundle.
+
+    Raises: UserError, MachineError; see `obtain_bundle`.
+    """
+    if not source and (base == DEMO or (not base and detect_hardware().device == "cpu")):
+        return open_bundle(_small_bundle())
+    try:
+        return obtain_bundle(source, base, folder, language=language, write=write)
+    except MachineError as error:
+        if source or base or error.code != "weights.network" or not SHIPPED_BUNDLE.is_dir():
+            raise
+        write(say("loading.no_network", language))
+        return open_bundle(SHIPPED_BUNDLE)
 
 
 def load_bundle(
     bundle: Bundle,
     *,
+    folder: str | Path | None = None,
     options: PlanOptions | None = None,
     hardware: Hardware | None = None,
     faces_on: str = "cpu",
@@ -274,6 +299,7 @@ def load_bundle(
     quiet_libraries()
     prepare_allocator()
     models = Models(bundle, options or PlanOptions(), hardware, faces_on, language, write)
+    models.folder = Path(folder).expanduser() if folder else models.folder
     models.load()
     write(say("loading.ready", language, seconds=round(time.perf_counter() - start, 1)))
     return models
@@ -284,9 +310,12 @@ def _adapter_name(few_steps: str) -> str:
     return f"instantid-{few_steps}"
 
 
-def _random_bundle() -> Path:
-    """The published weights take minutes a picture on a processor; a small bundle shows the whole way in seconds."""
-    return write_random_bundle(default_folder() / "random-bundle")
+def _small_bundle() -> Path:
+    """The published weights take minutes a picture on a processor; a small bundle shows the whole way in seconds.
+
+    The trained one where it came with the code, else one of random weights.
+    """
+    return SHIPPED_BUNDLE if SHIPPED_BUNDLE.is_dir() else write_random_bundle(default_folder() / "random-bundle")
 
 
 def quiet_libraries() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,12 @@ def tell_source(origin: str, folder: Path, language: str) -> None:
     print(say("notebook.code_from", language, origin=origin, folder=folder))
 
 
-def pick_photo(path: str, language: str) -> str | Path:
-    """The photo that a cell works on: `path`; without one, an upload in Colab, or elsewhere insightface's example."""
+def pick_photo(path: str, language: str, portraits: Sequence[Path] = ()) -> str | Path:
+    """The photo that a cell works on: `path`; without one, an upload in Colab; without that, an example.
+
+    Args:
+        portraits: that the weights bring; the first is the example. None = insightface's.
+    """
     if path.strip():
         return path.strip()
     if reading_place() == "colab":
@@ -44,6 +49,9 @@ def pick_photo(path: str, language: str) -> str | Path:
         uploaded = files.upload()
         if uploaded:
             return next(iter(uploaded))
+    if portraits:
+        print(say("notebook.example_portrait", language, file=portraits[0]))
+        return portraits[0]
     import insightface
 
     print(say("notebook.example_photo", language))

@@ -60,6 +60,7 @@ def build_parser(language: str) -> argparse.ArgumentParser:
     _add_request(generate, words)
     _add_models(generate, words)
     generate.add_argument("--output", type=Path, help=words("output"))
+    _add_evaluation(command("evaluate"), words)
     ui = command("ui")
     _add_models(ui, words)
     ui.add_argument("--share", action="store_true", help=words("share"))
@@ -102,6 +103,20 @@ def _add_request(parser: argparse.ArgumentParser, words: Any) -> None:
         elif field.name == "region_mask":
             option["action"] = "store_true"
         parser.add_argument(_flag(field.name), **option)
+
+
+def _add_evaluation(parser: argparse.ArgumentParser, words: Any) -> None:
+    """Whom, with what and in how many ways; see `instantid.evaluation.plan`."""
+    parser.add_argument("--people", help=words("people"))
+    parser.add_argument("--prompts", type=Path, help=words("prompts"))
+    parser.add_argument("--poses", help=words("poses"))
+    parser.add_argument("--vary", nargs="+", action="append", metavar="NAME=V,V…", help=words("vary"))
+    parser.add_argument("--count", type=int, default=2, help=f"{words('each')} [2]")
+    parser.add_argument("--seed", type=int, default=0, help=f"{words('first_seed')} [0]")
+    parser.add_argument("--steps", type=int, help=words("steps"))
+    parser.add_argument("--size", type=int, nargs="+", metavar="N", help=words("size"))
+    parser.add_argument("--output", type=Path, default=Path("evaluation"), help=words("report"))
+    _add_models(parser, words)
 
 
 def _add_models(parser: argparse.ArgumentParser, words: Any) -> None:

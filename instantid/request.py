@@ -16,6 +16,7 @@ from instantid.messages import user_error
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, NO_STYLE, STYLES
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from instantid.faces import Face
@@ -191,6 +192,7 @@ class GenerationResult:
     face: Face  # the face whose identity was used
     face_picture: Image.Image  # crop of the photo around that face
     key_points_picture: Image.Image  # what IdentityNet saw, w × h
+    key_points: np.ndarray  # (5, 2) x, y of the points drawn in it
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time; "total" is their whole
     peak_vram_gib: float | None = None  # None without a GPU
     stage_peaks: dict[str, float] = field(default_factory=dict)  # stage -> peak VRAM in GiB; empty without a GPU

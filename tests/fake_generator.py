@@ -58,6 +58,7 @@ class FakeGenerator:
             face=None,
             face_picture=Image.new("RGB", (48, 56), (224, 180, 150)),
             key_points_picture=Image.new("RGB", (width, height)),
+            key_points=None,
             seconds={"faces": 0.25, "text": 0.05, "denoising": 1.5, "decoding": 0.2, "total": 2.0},
             peak_vram_gib=10.4,
         )

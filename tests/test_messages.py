@@ -17,7 +17,13 @@ from instantid.sentences import SENTENCES, SPANISH_LIBRARY_ERRORS
 from ip_adapter.errors import InstantIDError, MachineError, StateError, UserError
 
 ROOT = Path(__file__).parents[1]
-APP = sorted([*(ROOT / "instantid").glob("*.py"), *(ROOT / "training").rglob("*.py")])
+APP = sorted(
+    [
+        *(ROOT / "instantid").glob("*.py"),
+        *(ROOT / "instantid" / "evaluation").glob("*.py"),
+        *(ROOT / "training").rglob("*.py"),
+    ]
+)
 LIBRARY = [*sorted((ROOT / "ip_adapter").glob("*.py")), ROOT / "pipeline_stable_diffusion_xl_instantid.py"]
 KEY_ARGUMENT = {"say": 0, "user_error": 0, "state_error": 0, "machine_error": 0, "_finding": 2}  # function -> position
 RAISED = {"user_error", "state_error", "machine_error"}

@@ -23,6 +23,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from instantid.few_steps import FEW_STEPS, NO_FEW_STEPS
+from instantid.loading import DEMO
 from instantid.memory_plan import OFFLOADS
 from instantid.messages import LANGUAGES, UserError, say
 from instantid.notebook import pick_photo
@@ -119,8 +120,8 @@ def test_the_form_offers_the_languages_that_are_spoken():
     assert choices("IDIOMA") == list(LANGUAGES)
 
 
-def test_the_form_offers_the_base_models_that_have_a_name():
-    assert choices("MODELO_BASE") == ["auto", *BASE_MODELS]
+def test_the_form_offers_the_demo_and_the_base_models_that_have_a_name():
+    assert choices("MODELO_BASE") == ["auto", DEMO, *BASE_MODELS]
 
 
 def test_the_form_offers_every_way_of_offloading():
@@ -534,6 +535,12 @@ def test_a_photo_that_is_named_is_taken():
 def test_without_a_photo_the_example_is_taken_and_said(capsys):
     assert pick_photo("", "en") == PHOTO
     assert capsys.readouterr().out == say("notebook.example_photo", "en") + "\n"
+
+
+def test_a_bundle_that_brings_portraits_gives_the_first_as_the_example(capsys):
+    portraits = [Path("examples/a.png"), Path("examples/b.png")]
+    assert pick_photo("", "en", portraits) == portraits[0]
+    assert capsys.readouterr().out == say("notebook.example_portrait", "en", file=portraits[0]) + "\n"
 
 
 @pytest.mark.parametrize(("uploaded", "photo"), [({"me.png": b"..."}, "me.png"), ({}, PHOTO)])

@@ -248,7 +248,7 @@ def test_settings_written_as_json_make_the_same_request_again():
 
 def test_settings_of_a_result_hold_those_of_its_request_and_what_came_out():
     checked = request(seed=5, count=2).checked()
-    result = GenerationResult([], checked.seeds(), checked, 896, 1152, None, FACE, FACE, {"total": 1.23456})
+    result = GenerationResult([], checked.seeds(), checked, 896, 1152, None, FACE, FACE, None, {"total": 1.23456})
     settings = json.loads(json.dumps(result.settings(), allow_nan=False))
     assert settings.items() >= {**checked.settings(), "width": 896, "height": 1152, "seeds": [5, 6]}.items()
     assert settings["seconds"] == {"total": 1.235}

@@ -3,6 +3,7 @@
 from instantid.sentences import (
     check,
     commands,
+    evaluation,
     face_pack,
     face_world,
     faces,
@@ -20,6 +21,7 @@ from instantid.sentences.library_errors import SPANISH_LIBRARY_ERRORS
 _SUBJECTS = (
     check,
     commands,
+    evaluation,
     face_pack,
     face_world,
     faces,

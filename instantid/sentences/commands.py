@@ -24,6 +24,40 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cli.pack_output": ("carpeta de los dos archivos", "folder of the two files"),
     "cli.convert_file": ("el archivo ip-adapter.bin", "the file ip-adapter.bin"),
     "cli.generate": ("genera imágenes y las guarda", "generate pictures and save them"),
+    "cli.evaluate": (
+        "mide parecido, puntos de la cara, obediencia a la descripción y tiempo, y escribe un informe",
+        "measure likeness, key points, obedience to the prompt and time, and write a report",
+    ),
+    "cli.people": (
+        "carpeta con una subcarpeta, o una foto, por persona; o drawn[:N], N personas dibujadas [las de ejemplo de los "
+        "pesos]",
+        "folder with a sub-folder, or a photo, for each person; or drawn[:N], N drawn people [the examples of the "
+        "weights]",
+    ),
+    "cli.prompts": (
+        "archivo con una descripción por línea, o un objeto JSON con prompt, style, background, expression, hair",
+        "file with a prompt on each line, or a JSON object with prompt, style, background, expression, hair",
+    ),
+    "cli.poses": (
+        "carpeta de fotos de las que tomar la posición de la cara; own: las otras de cada persona [las de los demás]",
+        "folder of photos to take the place of the face from; own: each person's further photos [those of the others]",
+    ),
+    "cli.size": (
+        "ancho y alto en píxeles, o un lado; si no, según la foto de la postura",
+        "width and height in pixels, or one side; else as the pose photo has it",
+    ),
+    "cli.vary": (
+        "una fila del informe por cada valor, con varias palabras por cada combinación; se puede repetir. NOMBRE: un "
+        "ajuste de generate, o references, storage, heads",
+        "a row of the report for each value, for several words for each combination; may be repeated. NAME: a setting "
+        "of generate, or references, storage, heads",
+    ),
+    "cli.each": ("imágenes de cada persona en una fila", "pictures of each person in a row"),
+    "cli.first_seed": ("semilla de la primera imagen", "seed of the first picture"),
+    "cli.report": (
+        "carpeta del informe; si ya tiene imágenes de esta evaluación, continúa [evaluation]",
+        "folder of the report; where it has pictures of this evaluation already, it goes on [evaluation]",
+    ),
     "cli.ui": ("abre la interfaz en el navegador", "open the interface in the browser"),
     "cli.bundle": (
         "carpeta con todos los pesos (base/, ControlNetModel/, ip-adapter.bin, antelopev2/)",
@@ -35,8 +69,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     ),
     "cli.folder": ("dónde guardar las descargas", "where downloads are kept"),
     "cli.base": (
-        "modelo base: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, un repositorio, una carpeta o un .safetensors",
-        "base model: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, a repository, a folder or a .safetensors file",
+        "modelo base: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, un repositorio, una carpeta o un .safetensors; demo: "
+        "el modelo pequeño de demostración",
+        "base model: YamerMIX_v8, sdxl-base-1.0, RealVisXL_V5.0, a repository, a folder or a .safetensors file; demo: "
+        "the small demo model",
     ),
     "cli.faces_on": ("dónde analizar las caras", "where faces are analysed"),
     "cli.output": ("carpeta de las imágenes [outputs]", "folder of the pictures [outputs]"),

@@ -75,8 +75,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plan.too_little_ram": (
         "⚠️ Este plan pide {needed} GiB de RAM y hay {free} libres: el sistema puede cerrarlo sin avisar. Quita las "
         "opciones de memoria que pusiste o cierra otros programas.",
-        "⚠️ This plan asks for {needed} GiB of RAM and {free} are free: the system may end it without a word. Leave out "
-        "the memory options that you gave, or close other programs.",
+        "⚠️ This plan asks for {needed} GiB of RAM and {free} are free: the system may end it without a word. Leave "
+        "out the memory options that you gave, or close other programs.",
     ),
     "plan.why_storage_full": ("sin redondear", "nothing is rounded"),
     "plan.why_storage_int8_unet": (
@@ -183,6 +183,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "stage.ready": ("Listo", "Ready"),
     "loading.faces_on": ("🙂 Análisis de caras en {provider}", "🙂 Face analysis on {provider}"),
     "loading.description": ("📦 {description}", "📦 {description}"),
+    "loading.no_network": (
+        "⚠️ Sin red no se pueden descargar los pesos publicados: se usa el modelo de demostración, que dibuja caras "
+        "inventadas.",
+        "⚠️ Without a network the published weights cannot be downloaded: the demo model is used, which draws invented "
+        "faces.",
+    ),
     "loading.ready": ("✅ Modelos listos en {seconds} s", "✅ Models ready in {seconds} s"),
     "loading.about": ("{description} · {device} · {precision}", "{description} · {device} · {precision}"),
     "loading.out_of_memory": (

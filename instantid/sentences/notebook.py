@@ -9,6 +9,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "installed package. Clone the repository and run “python -m instantid pack” there.",
     ),
     "notebook.upload": ("📷 Sube una foto de la persona:", "📷 Upload a photo of the person:"),
+    "notebook.example_portrait": (
+        "📷 Sin foto: se usa un retrato de ejemplo de los pesos, {file}.",
+        "📷 No photo given: an example portrait of the weights is used, {file}.",
+    ),
     "notebook.example_photo": (
         "📷 Sin foto: se usa la de ejemplo de insightface (seis personas; la cara más grande).",
         "📷 No photo given: insightface's example is used (six people; the largest face).",
