@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from instantid.messages import explain, system_language, user_error
@@ -27,6 +27,7 @@ from instantid.small_base import (
     END,
     model_index,
     published_name,
+    sdxl_scheduler,
     text_config,
     vocabulary_of,
     write_json,
@@ -140,13 +141,7 @@ def _write_parts(folder: Path, seed: int, native_size: int, dtype: torch.dtype) 
         model.load_state_dict(_random_weights(model, name, seed, dtype), assign=True)
         model.save_pretrained(place)
 
-    EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        steps_offset=1,
-        timestep_spacing="leading",
-    ).save_pretrained(base / "scheduler")
+    sdxl_scheduler().save_pretrained(base / "scheduler")
     _write_text_part(base, seed, dtype)
     write_json(base / "model_index.json", model_index())
 

@@ -1,4 +1,4 @@
-"""What small SDXL bases have in common: tokenizers of whole words, text encoders under their published names, index."""
+"""What small SDXL bases have in common: tokenizers, text encoders, schedule, index."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers import EulerDiscreteScheduler
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig
@@ -85,6 +86,17 @@ def write_text_encoder(folder: Path, config: CLIPTextConfig, weights: Mapping[st
     """A text encoder as SDXL was published; `weights` under their published names."""
     config.save_pretrained(folder)
     save_file(dict(weights), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def sdxl_scheduler() -> EulerDiscreteScheduler:
+    """The noise schedule that SDXL was trained with, walked as SDXL's own pipeline walks it."""
+    return EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
 
 
 def model_index(force_zeros_for_empty_prompt: bool = True) -> dict[str, Any]:

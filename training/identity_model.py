@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -30,7 +32,7 @@ Identification = tuple[ControlNetModel, Resampler, Layers]  # the three parts th
 
 
 def training_pipeline(
-    bundle: Bundle, device: torch.device, dtype: torch.dtype, start: Bundle | None = None, **sizes: int
+    bundle: Bundle, device: torch.device, dtype: torch.dtype, start: Bundle | None = None, **sizes: Any
 ) -> StableDiffusionXLInstantIDPipeline:
     """A pipeline whose base is frozen, in `dtype` but for a VAE in float32, and whose identity can be trained.
 
@@ -63,6 +65,7 @@ def new_identity(
     dim: int = 2048,
     depth: int = 4,
     tokens: int = 16,
+    conditioning_channels: Sequence[int] = (16, 32, 96, 256),
     seed: int = 0,
 ) -> Identification:
     """IdentityNet, Resampler and identity attention to begin with.
@@ -70,11 +73,15 @@ def new_identity(
     IdentityNet copies the UNet's way down and says nothing at first (zero convolutions). Identity attention starts as
     attention to text: a copy of each layer's text projections. The Resampler is random.
 
+    Args:
+        heads, dim, depth, tokens: of the Resampler.
+        conditioning_channels: of the convolutions that IdentityNet reads key points with; by default diffusers' own.
+
     Raises: UserError when `dim` cannot be divided by `heads`.
     """
     with torch.random.fork_rng(devices=[]):  # on the processor: the same numbers whatever the device
         torch.manual_seed(seed)
-        identity_net = ControlNetModel.from_unet(unet)
+        identity_net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=tuple(conditioning_channels))
         text_width = unet.config.cross_attention_dim
         resampler = Resampler(dim=dim, depth=depth, heads=heads, num_queries=tokens, output_dim=text_width)
     layers: Layers = {}

@@ -42,6 +42,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "drop_identity, drop_text y drop_both suman {total}; tienen que sumar 1 como mucho.",
         "drop_identity, drop_text and drop_both add up to {total}; they must add up to 1 at most.",
     ),
+    "training.clock_without_minutes": (
+        "schedule es «clock» y minutes es 0: indica en cuántos minutos debe caer la tasa de aprendizaje, por ejemplo "
+        "--minutes 60.",
+        "schedule is “clock” and minutes is 0: say in how many minutes the learning rate is to fall, --minutes 60 for "
+        "example.",
+    ),
     "training.prediction_type": (
         "El modelo base predice «{received}»; se puede entrenar con {needed}. Usa otro modelo base.",
         "The base model predicts “{received}”; training knows {needed}. Use another base model.",
