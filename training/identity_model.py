@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 
@@ -185,19 +185,24 @@ class IdentityModel(nn.Module):
             layer.end()
 
 
+def stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+    """Weights as they go into a file."""
+    return {name: weight.detach().to("cpu", dtype) for name, weight in state.items()}
+
+
+def write_model(model: ModelMixin, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A diffusers model as `save_pretrained` writes it, in another precision. The model stays as it is."""
+    model.save_config(folder)
+    weights = stored(model.state_dict(), dtype)
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
 def write_identity(
     pipeline: StableDiffusionXLInstantIDPipeline, folder: Path, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write the trained parts in the published layout: `ControlNetModel/` and `ip-adapter.safetensors`."""
-
-    def stored(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: weight.detach().to("cpu", dtype) for name, weight in state.items()}
-
-    identity_net, resampler = pipeline.controlnet, pipeline.image_proj_model
-    place = folder / "ControlNetModel"
-    identity_net.save_config(place)
-    weights = stored(identity_net.state_dict())
-    save_file(weights, place / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    resampler = pipeline.image_proj_model
+    write_model(pipeline.controlnet, folder / "ControlNetModel", dtype)
     layers = {
         f"{index}.{key}": weight
         for index, attn in cross_attention(pipeline.unet).values()
@@ -205,8 +210,8 @@ def write_identity(
     }
     write_checkpoint(
         folder / "ip-adapter.safetensors",
-        stored(resampler.state_dict()),
-        stored(layers),
+        stored(resampler.state_dict(), dtype),
+        stored(layers, dtype),
         heads=resampler.heads,
         dim_head=resampler.dim_head,
     )

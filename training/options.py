@@ -44,7 +44,7 @@ class TrainingOptions:
     identity_net_learning_rate: float = option(1e-5, "of IdentityNet; 0 leaves it as it is")
     schedule: str = option(
         "constant",
-        "of the learning rates after the warm-up; cosine falls to 0 at the last step, clock when all `minutes` are over",
+        "of the learning rates after the warm-up; cosine falls to 0 at the last step, clock at the last minute",
     )
     warmup: int = option(500, "steps in which the learning rates rise from 0")
     optimizer: str = option("adamw", "adamw8bit needs bitsandbytes and takes a quarter of AdamW's memory")

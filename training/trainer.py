@@ -88,7 +88,7 @@ def train(
         keep_rows(log, lambda row: row["step"] <= progress.step)
         (output / "options.json").write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
 
-    stopped = False
+    stopped = options.schedule == "clock" and run.is_over()  # by earlier runs
     batches = run.numbered_batches(source)
     while progress.step < options.steps and not stopped:
         run.step(itertools.islice(batches, options.accumulation))

@@ -88,4 +88,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "✅ {folder}: úsalo con python -m instantid ui --bundle {folder} --base {base}",
         "✅ {folder}: use it with python -m instantid ui --bundle {folder} --base {base}",
     ),
+    # The small bundle
+    "training.bundle_too_large": (
+        "«{file}» del paquete ocupa {size}; puede ocupar {most} como mucho. Reduce los tamaños en la receta.",
+        "“{file}” of the bundle takes {size}; it may take {most} at most. Make the sizes of the recipe smaller.",
+    ),
+    "training.no_face_pack": (
+        "Los modelos de caras no se entrenaron en «{folder}»; arriba se dice por qué. Repite la orden para continuar.",
+        "The face models were not trained in “{folder}”; the reason is above. Repeat the command to go on.",
+    ),
+    "training.small_bundle": ("✅ {folder}: {size}", "✅ {folder}: {size}"),
 }
