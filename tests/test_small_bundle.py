@@ -1,6 +1,7 @@
 """The small bundle's training: every stage at toy size, what is written, and what a kill or another order changes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import ControlNetModel, StableDiffusionXLPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from instantid.bundle import open_bundle
 from instantid.loading import load_bundle
@@ -289,6 +291,20 @@ def test_a_stage_that_is_over_is_left_alone(run):
     before = (run.output / "vae" / "log.jsonl").read_text()
     run.stage("vae")
     assert (run.output / "vae" / "log.jsonl").read_text() == before
+
+
+def test_a_stage_that_was_killed_before_it_wrote_its_result_writes_it(run, tmp_path):
+    shutil.copytree(run.output / "vae", tmp_path / "vae")
+    written = tmp_path / "vae" / "model" / "diffusion_pytorch_model.safetensors"
+    before = load_file(written)
+    written.unlink()
+    ToyRun(tmp_path, TOY, CPU).stage("vae")
+    torch.testing.assert_close(load_file(written), before)
+
+
+def test_a_stage_that_comes_too_early_says_which_one_is_first(tmp_path):
+    with pytest.raises(UserError, match="--stage vae"):
+        ToyRun(tmp_path, TOY, CPU).stage("base")
 
 
 def test_a_budget_ends_with_its_minutes_or_its_steps():

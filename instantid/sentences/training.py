@@ -97,5 +97,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Los modelos de caras no se entrenaron en «{folder}»; arriba se dice por qué. Repite la orden para continuar.",
         "The face models were not trained in “{folder}”; the reason is above. Repeat the command to go on.",
     ),
+    "training.stage_missing": (
+        "En «{folder}» falta lo que entrena la etapa «{stage}». Ejecútala antes: --stage {stage}.",
+        "“{folder}” lacks what stage “{stage}” trains. Run it first: --stage {stage}.",
+    ),
     "training.small_bundle": ("✅ {folder}: {size}", "✅ {folder}: {size}"),
 }

@@ -60,7 +60,8 @@ class Run:
         elif name == "base":
             budget, output = with_minutes(recipe.base, minutes), self.output / "base"
             sizes, supply = recipe.sizes, recipe.base_supply
-            train_base(output, self.bundle, sizes, budget, supply, recipe.base_batch, self.device)
+            vae = self.output / "vae" / "model"
+            train_base(output, vae, self.bundle, sizes, budget, supply, recipe.base_batch, self.device)
         elif name == "identity":
             recipe = replace(recipe, identity=with_minutes(recipe.identity, minutes))
             train_identity(self.output / "identity", self.bundle, recipe, self.embedder)

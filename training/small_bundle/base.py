@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
+from instantid.messages import user_error
 from instantid.small_base import (
     END,
     PROMPT_TOKENS,
@@ -66,6 +67,7 @@ class BaseModel(nn.Module):
 
 def train_base(
     output: Path,
+    vae: Path,
     bundle: Path,
     sizes: Sizes,
     budget: Budget,
@@ -74,8 +76,13 @@ def train_base(
     device: torch.device,
     write: Callable[[str], None] = print,
 ) -> None:
-    """Train, or go on, with the autoencoder of `output/../vae`; writes `bundle/base` once the budget is used."""
-    vae = AutoencoderKL.from_pretrained(output.parent / "vae" / "vae").to(device).eval().requires_grad_(False)
+    """Train, or go on, over the autoencoder in `vae`; writes `bundle/base` once the budget is used.
+
+    Raises: UserError if there is no autoencoder yet.
+    """
+    if not (vae / "config.json").is_file():
+        raise user_error("training.stage_missing", folder=vae, stage="vae")
+    vae = AutoencoderKL.from_pretrained(vae).to(device).eval().requires_grad_(False)
     write_tokenizers(bundle / "base")
     tokenizer = read_tokenizer(bundle / "base")
 
@@ -113,7 +120,7 @@ def train_base(
         pictures = sample(pipeline, SHEET_PROMPTS * SHEET_ROWS, device)
         save_sheet(pictures, len(SHEET_PROMPTS), output / "sheets" / f"{name}.png")
 
-    if Stage(model, loss, budget, output).train(look, write):
+    if Stage(model, loss, budget, output).train(look, write) or not (bundle / "base" / "model_index.json").is_file():
         write_base(bundle / "base", model, vae)
 
 

@@ -33,15 +33,15 @@ class Recipe:
 FULL = Recipe(
     sizes=Sizes(),
     face_minutes=6.0,
-    vae=Budget(minutes=5.0, learning_rate=1e-3),
+    vae=Budget(minutes=4.5, learning_rate=8e-4),
     vae_batch=96,
     vae_supply=Supply(first=8192, fresh=256, every=8, most=32768),
-    base=Budget(minutes=8.0, learning_rate=8e-4, ema_decay=0.9995),
+    base=Budget(minutes=8.0, learning_rate=6e-4, ema_decay=0.9995),
     base_batch=768,
-    base_supply=Supply(first=16384, fresh=256, every=4, most=2**19),
-    identity=Budget(minutes=8.0, learning_rate=6e-4),
+    base_supply=Supply(first=16384, fresh=256, every=8, most=2**18),
+    identity=Budget(minutes=7.5, learning_rate=5e-4),
     identity_batch=512,
-    identity_supply=Supply(first=16384, fresh=256, every=4, most=2**17),
+    identity_supply=Supply(first=16384, fresh=256, every=8, most=2**16),
 )
 
 # The whole way in less than a minute on a processor: to try the machinery, not to look at.

@@ -92,6 +92,7 @@ class Stage:
         self.output.mkdir(parents=True, exist_ok=True)
         self._restore(checkpoints.latest(folder))
         if self.gone == 1:
+            self.ema.copy_to(self.model.parameters())
             return False
         keep_rows(log, lambda row: row["step"] <= self.step)
         before, saved, sheets = time.monotonic(), self.seconds, int(self.gone * self.budget.sheets)

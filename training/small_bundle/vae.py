@@ -36,7 +36,7 @@ def train_vae(
     device: torch.device,
     write: Callable[[str], None] = print,
 ) -> None:
-    """Train, or go on; writes a diffusers folder `output/vae` in float32 once the budget is used.
+    """Train, or go on; writes a diffusers folder `output/model` in float32 once the budget is used.
 
     The latents are then of mean 0 and deviation 1 in each channel: diffusion needs no scaling factor.
     """
@@ -67,11 +67,11 @@ def train_vae(
         write(f"held-out pictures: {decibels(held_out, again):.2f} dB")
         save_sheet(torch.stack([held_out, again], 1).flatten(0, 1), 8, output / "sheets" / f"{name}.png")
 
-    stage = Stage(vae, loss, budget, output)
-    if stage.train(look, write):
+    stage, written = Stage(vae, loss, budget, output), output / "model"
+    if stage.train(look, write) or not (written / "diffusion_pytorch_model.safetensors").is_file():
         examples, _ = pool.pick(stage.step, min(MEASURED, supply.first))
         normalise(vae.eval(), as_floats(examples["pictures"]))
-        vae.save_pretrained(output / "vae")
+        vae.save_pretrained(written)
 
 
 def losses(pictures: Tensor, again: Tensor, boxes: Tensor, divergence: Tensor) -> dict[str, Tensor]:
