@@ -16,16 +16,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, EulerDiscreteScheduler, UNet2DConditionModel
-from safetensors.torch import save_file
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from instantid.messages import explain, system_language, user_error
 from instantid.random_face_pack import write_random_face_pack
+from instantid.small_base import (
+    END,
+    model_index,
+    published_name,
+    sdxl_scheduler,
+    text_config,
+    vocabulary_of,
+    write_json,
+    write_text_encoder,
+    write_tokenizer,
+)
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, STYLES
 from ip_adapter.checkpoint import write_checkpoint
 from ip_adapter.errors import InstantIDError
@@ -36,13 +44,12 @@ DESCRIPTION = {
     "es": "Pesos aleatorios: las imágenes son ruido, la maquinaria es real",
     "en": "Random weights: the pictures are noise, the machinery is real",
 }
-LAYOUT = 3  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
+LAYOUT = 4  # raise it when the same seed no longer gives the same files: bundles written before are then replaced
 
 TEXT_WIDTHS = (24, 40)  # hidden sizes of the two text encoders (768 and 1280 in SDXL)
 CROSS_ATTENTION_WIDTH = sum(TEXT_WIDTHS)  # 2048 in SDXL
 POOLED_WIDTH = 20  # 1280 in SDXL
 TIME_WIDTH = 8  # of each of the six size numbers, 256 in SDXL
-PROMPT_TOKENS = 77
 KEY_POINT_GAIN = 1.75  # SiLU halves small signals: without it little of the key points survives IdentityNet's 8 layers
 
 # What the UNet and IdentityNet share: SDXL's three levels, the first without attention, heads 8 wide.
@@ -62,8 +69,7 @@ LEVELS: dict[str, Any] = {
 }
 RESAMPLER = {"dim": 128, "depth": 2, "heads": 16, "dim_head": 8, "num_queries": 16}
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
-# One token each, or nearly; other words are spelled. With them the default prompts stay within 77 tokens, as in SDXL.
+# One token each; other words are spelled. With them the default prompts stay within 77 tokens, as in SDXL.
 _DEFAULT_TEXTS = " ".join([DEFAULT_NEGATIVE_PROMPT, *(style.prompt + style.negative for style in STYLES.values())])
 WORDS = (
     *("person", "face", "portrait", "photo", "the", "una", "retrato", "persona", "cara", "snow", "nieve"),
@@ -100,7 +106,7 @@ def write_random_bundle(folder: Path, *, seed: int = 0, native_size: int = 128, 
         new = Path(workshop, "new")
         _write_parts(new, seed, native_size, getattr(torch, dtype))
         (new / "README.md").write_text(f"# Random bundle\n\n{DESCRIPTION['en']}.\n", encoding="utf-8")
-        _write_json(new / "bundle.json", card)
+        write_json(new / "bundle.json", card)
         if folder.exists():
             folder.rename(Path(workshop, "old"))
         new.rename(folder)
@@ -135,15 +141,9 @@ def _write_parts(folder: Path, seed: int, native_size: int, dtype: torch.dtype) 
         model.load_state_dict(_random_weights(model, name, seed, dtype), assign=True)
         model.save_pretrained(place)
 
-    EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        steps_offset=1,
-        timestep_spacing="leading",
-    ).save_pretrained(base / "scheduler")
+    sdxl_scheduler().save_pretrained(base / "scheduler")
     _write_text_part(base, seed, dtype)
-    _write_json(base / "model_index.json", _model_index())
+    write_json(base / "model_index.json", model_index())
 
     resampler = Resampler(output_dim=CROSS_ATTENTION_WIDTH, **RESAMPLER)
     write_checkpoint(
@@ -181,88 +181,35 @@ def _random_weights(module: torch.nn.Module, prefix: str, seed: int, dtype: torc
 
 def _write_text_part(base: Path, seed: int, dtype: torch.dtype) -> None:
     """Both tokenizers and text encoders, under the names that transformers used when SDXL was published."""
-    vocabulary, merges = _vocabulary()
+    vocabulary, merges = vocabulary_of(WORDS)
     encoders = (
         ("", CLIPTextModel, TEXT_WIDTHS[0], 3, 36, "quick_gelu", END),
         ("_2", CLIPTextModelWithProjection, TEXT_WIDTHS[1], 5, 56, "gelu", "!"),
     )
     for suffix, kind, width, heads, inner_width, activation, padding in encoders:
-        _write_tokenizer(base / f"tokenizer{suffix}", vocabulary, merges, padding)
-        config = CLIPTextConfig(
-            vocab_size=len(vocabulary),
+        write_tokenizer(base / f"tokenizer{suffix}", vocabulary, merges, padding)
+        config = text_config(
+            vocabulary,
+            kind,
+            padding,
             hidden_size=width,
             intermediate_size=inner_width,
             num_hidden_layers=2,
             num_attention_heads=heads,
             hidden_act=activation,
             projection_dim=POOLED_WIDTH,
-            max_position_embeddings=PROMPT_TOKENS,
-            bos_token_id=vocabulary[BEGIN],
-            eos_token_id=vocabulary[END],
-            pad_token_id=vocabulary[padding],
-            architectures=[kind.__name__],
         )
-        folder = base / f"text_encoder{suffix}"
-        config.save_pretrained(folder)
         with torch.device("meta"):
-            shapes = {name: tensor.shape for name, tensor in kind(config).named_parameters()}
-        weights = {}
-        for name, shape in shapes.items():
-            # transformers 5.6 dropped this prefix from CLIPTextModel; every version reads it.
-            published = name if name.startswith("text_") else f"text_model.{name}"
-            weights[published] = random_weight(f"text_encoder{suffix}.{published}", shape, seed).to(dtype)
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _vocabulary() -> tuple[dict[str, int], list[str]]:
-    """CLIP's byte-level vocabulary in small: every byte, every byte at the end of a word, and a few whole words."""
-    alphabet = sorted(ByteLevel.alphabet())
-    tokens = alphabet + [f"{letter}</w>" for letter in alphabet]
-    merges: list[str] = []
-    for word in WORDS:
-        *start, last = word
-        letters = [*start, f"{last}</w>"]
-        built = letters[0]
-        for letter in letters[1:]:
-            merges.append(f"{built} {letter}")
-            built += letter
-            tokens.append(built)
-    tokens = list(dict.fromkeys([*tokens, BEGIN, END]))
-    return {token: i for i, token in enumerate(tokens)}, list(dict.fromkeys(merges))
-
-
-def _write_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list[str], padding: str) -> None:
-    special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": padding}
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS, "do_lower_case": True, **special}
-    _write_json(folder / "vocab.json", vocabulary)
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    _write_json(folder / "tokenizer_config.json", config)
-    _write_json(folder / "special_tokens_map.json", special)
-
-
-def _model_index() -> dict[str, Any]:
-    return {
-        "_class_name": "StableDiffusionXLPipeline",
-        "_diffusers_version": diffusers.__version__,
-        "force_zeros_for_empty_prompt": True,
-        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
+            shapes = {published_name(name): tensor.shape for name, tensor in kind(config).named_parameters()}
+        weights = {
+            name: random_weight(f"text_encoder{suffix}.{name}", shape, seed).to(dtype) for name, shape in shapes.items()
+        }
+        write_text_encoder(base / f"text_encoder{suffix}", config, weights)
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
     card = folder / "bundle.json"
     return json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def main() -> None:

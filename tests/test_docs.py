@@ -19,6 +19,7 @@ from instantid.bundle import open_bundle
 from instantid.memory_plan import LADDERS, choose_plan
 from instantid.sentences import SENTENCES, SPANISH_LIBRARY_ERRORS
 from training import prepare_faces, train_identity
+from training.small_bundle import __main__ as small_bundle
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(path for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md"))
@@ -28,6 +29,7 @@ PARSERS = {
     "instantid": build_parser("en"),
     "training.prepare_faces": prepare_faces.build_parser(),
     "training.train_identity": train_identity.build_parser(),
+    "training.small_bundle": small_bundle.build_parser(),
 }
 
 

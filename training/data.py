@@ -33,10 +33,11 @@ class Batch:
 
     key_points: torch.Tensor  # (b, 3, H, W) what `draw_kps` draws, 0 … 1
     embeddings: torch.Tensor  # (b, 512) raw
-    captions: Sequence[str]  # b
+    captions: Sequence[str] = ()  # b; not needed where there is text
     pixels: torch.Tensor | None = None  # (b, 3, H, W) -1 … 1; not needed where there are moments
     moments: torch.Tensor | None = None  # (b, 2c, h, w) mean and log variance that the VAE gives
     size_ids: torch.Tensor | None = None  # (b, 6) SDXL's sizes; None = the pictures are whole and of this size
+    text: tuple[torch.Tensor, torch.Tensor] | None = None  # captions encoded: (b, 77, d) and pooled (b, p)
 
 
 Source = Callable[[Iterable[list[int]]], Iterable[Batch]]

@@ -4,13 +4,17 @@ Which machine, process or batch an example lands in, and whether the run was sto
 resuming needs no state of random generators, and two processes see what one would.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-PICTURE, NOISE = 0, 1  # independent streams of one example
+from training.face_world.chance import uniform
+
+PICTURE = 0  # which picture an embedding is of: a stream of its own
+FURTHEST = 2**-24  # from 0 and from 1: where the normal distribution's ends are cut, at 5.2
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class DropRates:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random part of a batch of `b` examples; on the processor."""
+    """The random part of a batch of `b` examples."""
 
     encoding: torch.Tensor  # (b, c, h, w) normal, for the sample of the VAE's distribution
     noise: torch.Tensor  # (b, c, h, w) normal
@@ -41,29 +45,34 @@ def stream(seed: int, number: int, which: int) -> np.random.SeedSequence:
 
 
 def draw(
-    numbers: Sequence[int], latent_shape: tuple[int, int, int], timesteps: int, rates: DropRates, seed: int
+    numbers: Sequence[int],
+    latent_shape: tuple[int, int, int],
+    timesteps: int,
+    rates: DropRates,
+    seed: int,
+    device: torch.device | str = "cpu",
 ) -> Draws:
     """The draws of the examples called `numbers`.
 
     Args:
         latent_shape: channels, height, width.
         timesteps: how many the noise schedule has.
+        device: where they are made; an integer hash makes them, so another device gives the same.
     """
-    encodings, noises, steps, chances = [], [], [], []
-    for number in numbers:
-        source = stream(seed, number, NOISE).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(source >> np.uint64(1)))
-        encodings.append(torch.randn(latent_shape, generator=generator))
-        noises.append(torch.randn(latent_shape, generator=generator))
-        steps.append(torch.randint(timesteps, (), generator=generator))
-        chances.append(torch.rand(2, generator=generator))
-    chance, control_chance = torch.stack(chances).unbind(1)
+    examples = torch.as_tensor(numbers, dtype=torch.long).to(device, non_blocking=True)
+    chance, control_chance, moment = uniform(examples, seed, "conditions", 3).unbind(1)
     either = rates.identity + rates.text
     return Draws(
-        encoding=torch.stack(encodings),
-        noise=torch.stack(noises),
-        timesteps=torch.stack(steps),
+        encoding=_normal(examples, seed, "encoding", latent_shape),
+        noise=_normal(examples, seed, "noise", latent_shape),
+        timesteps=(moment * timesteps).long(),
         without_identity=(chance < rates.identity) | ((chance >= either) & (chance < either + rates.both)),
         without_text=(chance >= rates.identity) & (chance < either + rates.both),
         without_control=control_chance < rates.control,
     )
+
+
+def _normal(examples: torch.Tensor, seed: int, purpose: str, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Standard normal numbers (b, *shape), by the inverse of their distribution."""
+    chance = uniform(examples, seed, purpose, math.prod(shape)).clamp_(FURTHEST, 1 - FURTHEST)
+    return torch.special.ndtri(chance).view(-1, *shape)

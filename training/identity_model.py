@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import ControlNetModel, ModelMixin, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 
@@ -30,7 +32,7 @@ Identification = tuple[ControlNetModel, Resampler, Layers]  # the three parts th
 
 
 def training_pipeline(
-    bundle: Bundle, device: torch.device, dtype: torch.dtype, start: Bundle | None = None, **sizes: int
+    bundle: Bundle, device: torch.device, dtype: torch.dtype, start: Bundle | None = None, **sizes: Any
 ) -> StableDiffusionXLInstantIDPipeline:
     """A pipeline whose base is frozen, in `dtype` but for a VAE in float32, and whose identity can be trained.
 
@@ -63,6 +65,7 @@ def new_identity(
     dim: int = 2048,
     depth: int = 4,
     tokens: int = 16,
+    conditioning_channels: Sequence[int] = (16, 32, 96, 256),
     seed: int = 0,
 ) -> Identification:
     """IdentityNet, Resampler and identity attention to begin with.
@@ -70,11 +73,15 @@ def new_identity(
     IdentityNet copies the UNet's way down and says nothing at first (zero convolutions). Identity attention starts as
     attention to text: a copy of each layer's text projections. The Resampler is random.
 
+    Args:
+        heads, dim, depth, tokens: of the Resampler.
+        conditioning_channels: of the convolutions that IdentityNet reads key points with; by default diffusers' own.
+
     Raises: UserError when `dim` cannot be divided by `heads`.
     """
     with torch.random.fork_rng(devices=[]):  # on the processor: the same numbers whatever the device
         torch.manual_seed(seed)
-        identity_net = ControlNetModel.from_unet(unet)
+        identity_net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=tuple(conditioning_channels))
         text_width = unet.config.cross_attention_dim
         resampler = Resampler(dim=dim, depth=depth, heads=heads, num_queries=tokens, output_dim=text_width)
     layers: Layers = {}
@@ -178,19 +185,24 @@ class IdentityModel(nn.Module):
             layer.end()
 
 
+def stored(state: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+    """Weights as they go into a file."""
+    return {name: weight.detach().to("cpu", dtype) for name, weight in state.items()}
+
+
+def write_model(model: ModelMixin, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A diffusers model as `save_pretrained` writes it, in another precision. The model stays as it is."""
+    model.save_config(folder)
+    weights = stored(model.state_dict(), dtype)
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+
+
 def write_identity(
     pipeline: StableDiffusionXLInstantIDPipeline, folder: Path, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write the trained parts in the published layout: `ControlNetModel/` and `ip-adapter.safetensors`."""
-
-    def stored(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: weight.detach().to("cpu", dtype) for name, weight in state.items()}
-
-    identity_net, resampler = pipeline.controlnet, pipeline.image_proj_model
-    place = folder / "ControlNetModel"
-    identity_net.save_config(place)
-    weights = stored(identity_net.state_dict())
-    save_file(weights, place / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    resampler = pipeline.image_proj_model
+    write_model(pipeline.controlnet, folder / "ControlNetModel", dtype)
     layers = {
         f"{index}.{key}": weight
         for index, attn in cross_attention(pipeline.unet).values()
@@ -198,8 +210,8 @@ def write_identity(
     }
     write_checkpoint(
         folder / "ip-adapter.safetensors",
-        stored(resampler.state_dict()),
-        stored(layers),
+        stored(resampler.state_dict(), dtype),
+        stored(layers, dtype),
         heads=resampler.heads,
         dim_head=resampler.dim_head,
     )

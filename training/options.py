@@ -12,7 +12,7 @@ from instantid.messages import user_error
 from training.draws import DropRates
 
 CHOICES = {
-    "schedule": ("constant", "cosine"),
+    "schedule": ("constant", "cosine", "clock"),
     "optimizer": ("adamw", "adamw8bit"),
     "mixed_precision": ("no", "fp16", "bf16"),
 }
@@ -42,7 +42,10 @@ class TrainingOptions:
     accumulation: int = option(1, "batches of each GPU that are gathered into one step")
     learning_rate: float = option(1e-4, "of Resampler and identity attention")
     identity_net_learning_rate: float = option(1e-5, "of IdentityNet; 0 leaves it as it is")
-    schedule: str = option("constant", "of the learning rates after the warm-up; cosine falls to 0 at the last step")
+    schedule: str = option(
+        "constant",
+        "of the learning rates after the warm-up; cosine falls to 0 at the last step, clock at the last minute",
+    )
     warmup: int = option(500, "steps in which the learning rates rise from 0")
     optimizer: str = option("adamw", "adamw8bit needs bitsandbytes and takes a quarter of AdamW's memory")
     weight_decay: float = option(0.01, "of AdamW")
@@ -57,8 +60,11 @@ class TrainingOptions:
     gradient_checkpointing: bool = option(False, "compute activations twice: less memory, more time")
     checkpoint_every: int = option(1000, "steps")
     keep_checkpoints: int = option(2, "older ones are removed")
+    log_every: int = option(1, "steps that share a row of the log; more than 1 lets a GPU run ahead")
     validate_every: int = option(1000, "steps; 0 = never")
-    minutes: float = option(0.0, "stop with a checkpoint after so many minutes; 0 = no limit")
+    minutes: float = option(
+        0.0, "stop with a checkpoint after so many minutes; 0 = no limit; by the clock, those of earlier runs included"
+    )
     seed: int = option(0, "of all that is random")
 
     def checked(self) -> TrainingOptions:
@@ -76,6 +82,8 @@ class TrainingOptions:
             most = 1.0 if one.name in RATES else float("inf")
             if not least <= value <= most:
                 raise user_error("request.out_of_range", field=one.name, value=value, least=least, most=most)
+        if self.schedule == "clock" and not self.minutes:
+            raise user_error("training.clock_without_minutes")
         dropped = self.drop_identity + self.drop_text + self.drop_both
         if dropped > 1:
             raise user_error("training.drops_too_often", total=round(dropped, 3))

@@ -34,7 +34,7 @@ from training.losses import min_snr_weights, noise_schedule, prediction_loss, ta
 from training.options import TrainingOptions
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine"}  # ours -> diffusers' name
+SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "clock": "constant_with_warmup"}  # diffusers' name
 
 
 def accelerator_for(options: TrainingOptions) -> Accelerator:
@@ -62,10 +62,10 @@ def train(
         accelerator: of `accelerator_for`; every process calls this.
         pipeline: of `training_pipeline`, on the accelerator's device.
         source: gives the batches whose example numbers it is told; see `training.data`.
-        output: gets `checkpoints/`, `log.jsonl` (one row a step) and `options.json`.
+        output: gets `checkpoints/`, `log.jsonl` (a row every `options.log_every` steps) and `options.json`.
         validate: is called with the step, in every process, while the averaged weights are in place.
         resume: go on from the newest checkpoint in `output`, or begin if there is none.
-        write: takes a line for each step, in the first process.
+        write: takes a line for each row of the log, in the first process.
 
     Returns: how far it came; less than `options.steps` where `options.minutes` were over.
 
@@ -74,7 +74,6 @@ def train(
         MachineError: the loss is not a finite number, bitsandbytes is missing, or the disk is full.
     """
     options = options.checked()
-    start = time.monotonic()
     folder, log = output / "checkpoints", output / "log.jsonl"
     newest = checkpoints.latest(folder)
     if newest and not resume:
@@ -89,14 +88,16 @@ def train(
         keep_rows(log, lambda row: row["step"] <= progress.step)
         (output / "options.json").write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
 
-    stopped = False
+    stopped = options.schedule == "clock" and run.is_over()  # by earlier runs
     batches = run.numbered_batches(source)
     while progress.step < options.steps and not stopped:
-        row = run.step(itertools.islice(batches, options.accumulation))
-        stopped = run.is_over(start)
-        if accelerator.is_main_process:
-            append_row(log, row | {"seconds": round(time.monotonic() - start, 2)})
-            write("{step}  loss {loss:.4f}  lr {learning_rate:.2e}".format(**row))
+        run.step(itertools.islice(batches, options.accumulation))
+        if progress.step == options.steps or progress.step % options.log_every == 0:
+            row = run.row()
+            stopped = run.is_over()
+            if accelerator.is_main_process:
+                append_row(log, row)
+                write("{step}  loss {loss:.4f}  lr {learning_rate:.2e}".format(**row))
         if stopped or progress.step == options.steps or progress.step % options.checkpoint_every == 0:
             if accelerator.is_main_process:
                 checkpoints.save(folder, progress.step, run.state(), options.keep_checkpoints)
@@ -115,6 +116,7 @@ class Progress:
 
     step: int = 0
     examples: int = 0  # seen by all processes together
+    seconds: float = 0.0  # of training, those of earlier runs included
 
 
 class TrainingRun:
@@ -131,6 +133,11 @@ class TrainingRun:
         self.learning_rates = get_scheduler(
             SCHEDULES[options.schedule], optimizer, num_warmup_steps=options.warmup, num_training_steps=options.steps
         )
+        self._losses: list[torch.Tensor] = []  # since the last row of the log; on the device, which need not wait
+        self._grad_norm = torch.zeros(())
+        self._rate = 0.0
+        self._no_words: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._began = self._last = time.monotonic()
         self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
 
@@ -141,32 +148,43 @@ class TrainingRun:
         where = (self.progress.examples, count, self.options.batch_size, processes, rank)
         return zip(example_numbers(*where), source(example_numbers(*where)))
 
-    def step(self, batches: Iterable[tuple[list[int], Batch]]) -> dict[str, Any]:
-        """One change of the weights from `options.accumulation` batches; returns what the log says of it.
-
-        Raises: MachineError if the loss is not a finite number.
-        """
-        losses, grad_norm = [], 0.0
+    def step(self, batches: Iterable[tuple[list[int], Batch]]) -> None:
+        """One change of the weights from `options.accumulation` batches."""
+        self._set_clock()
         for numbers, batch in batches:
             with self.accelerator.accumulate(self.wrapped):
                 loss = self.loss(numbers, batch)
                 self.accelerator.backward(loss)
                 self.model.end()
                 if self.accelerator.sync_gradients:
-                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.max_grad_norm)
-                    grad_norm = float(norm)
+                    self._grad_norm = self.accelerator.clip_grad_norm_(
+                        self.model.parameters(), self.options.max_grad_norm
+                    )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
+            self._losses.append(loss.detach())
             self.progress.examples += len(numbers) * self.accelerator.num_processes
-        rate = self.learning_rates.get_last_lr()[0]
+        self._rate = self.optimizer.param_groups[0]["lr"]
         self.learning_rates.step()
         self.ema.step(self.model.parameters())
         self.progress.step += 1
-        loss = self.accelerator.gather(torch.stack(losses)).mean().item()
+
+    def row(self) -> dict[str, Any]:
+        """What the log says of the steps since the last row; here the processor waits for the device.
+
+        Raises: MachineError if the loss is not a finite number.
+        """
+        loss = self.accelerator.gather(torch.stack(self._losses)).mean().item()
+        self._losses.clear()
         if not math.isfinite(loss):
             raise machine_error("training.not_finite", step=self.progress.step, precision=self.options.mixed_precision)
-        row = asdict(self.progress) | {"loss": loss, "learning_rate": rate}
+        self._count_seconds()
+        row = asdict(self.progress) | {
+            "seconds": round(self.progress.seconds, 2),
+            "loss": loss,
+            "learning_rate": self._rate,
+        }
+        grad_norm = float(self._grad_norm)
         return row | {"grad_norm": grad_norm if math.isfinite(grad_norm) else None}  # None: fp16 skipped the step
 
     def loss(self, numbers: list[int], batch: Batch) -> torch.Tensor:
@@ -176,12 +194,11 @@ class TrainingRun:
         moments = moments_of(vae, batch.pixels) if batch.moments is None else batch.moments.to(device)
         latent_shape = (moments.shape[1] // 2, *moments.shape[2:])
         timesteps = self.noise_schedule.config.num_train_timesteps
-        draws = draw(numbers, latent_shape, timesteps, self.options.drop_rates, self.options.seed)
+        draws = draw(numbers, latent_shape, timesteps, self.options.drop_rates, self.options.seed, device)
         latents = latents_of(vae, moments, draws)
         noise, timesteps = draws.noise.to(device), draws.timesteps.to(device)
 
-        captions = ["" if absent else text for absent, text in zip(draws.without_text.tolist(), batch.captions)]
-        text, pooled_text = self._encoded(captions)
+        text, pooled_text = self._text(batch, draws.without_text)
         size_ids = _whole(batch.key_points) if batch.size_ids is None else batch.size_ids
         prediction = self.wrapped(
             noisy=self.noise_schedule.add_noise(latents, noise, timesteps).to(dtype),
@@ -198,12 +215,25 @@ class TrainingRun:
             prediction, target, min_snr_weights(self.noise_schedule, timesteps, gamma) if gamma else None
         )
 
-    def is_over(self, start: float) -> bool:
+    def is_over(self) -> bool:
         """Whether `options.minutes` are over by the clock of the first process: all must agree."""
         if not self.options.minutes:
             return False
-        elapsed = torch.tensor([time.monotonic() - start], dtype=torch.float32, device=self.accelerator.device)
+        seconds = self.progress.seconds if self.options.schedule == "clock" else time.monotonic() - self._began
+        elapsed = torch.tensor([seconds], dtype=torch.float32, device=self.accelerator.device)
         return broadcast(elapsed).item() >= 60 * self.options.minutes
+
+    def _count_seconds(self) -> None:
+        now = time.monotonic()
+        self.progress.seconds += now - self._last
+        self._last = now
+
+    def _set_clock(self) -> None:
+        """Where the learning rates go by the clock, what they are after the warm-up now."""
+        if self.options.schedule == "clock":
+            gone = min(self.progress.seconds / (60 * self.options.minutes), 1.0)
+            for group, rate in zip(self.optimizer.param_groups, self.learning_rates.get_last_lr()):
+                group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * gone))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -243,8 +273,19 @@ class TrainingRun:
         self.progress = Progress(**state["progress"])
 
     @torch.no_grad()
+    def _text(self, batch: Batch, without: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Text (b, 77, d) and pooled text (b, p), that of no words for the examples that go without."""
+        if batch.text is None:
+            return self._encoded(["" if absent else text for absent, text in zip(without.tolist(), batch.captions)])
+        if self._no_words is None:
+            self._no_words = self._encoded([""])
+        return tuple(
+            torch.where(without.view(-1, *[1] * (given.ndim - 1)), nothing.to(given), given)
+            for given, nothing in zip(batch.text, self._no_words)
+        )
+
     def _encoded(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Text (b, 77, d) and pooled text (b, p), as the pipeline makes them."""
+        """Captions as the pipeline encodes them."""
         text, _, pooled_text, _ = self.pipeline.encode_prompt(
             captions, device=self.accelerator.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )

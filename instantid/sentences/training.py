@@ -42,6 +42,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "drop_identity, drop_text y drop_both suman {total}; tienen que sumar 1 como mucho.",
         "drop_identity, drop_text and drop_both add up to {total}; they must add up to 1 at most.",
     ),
+    "training.clock_without_minutes": (
+        "schedule es «clock» y minutes es 0: indica en cuántos minutos debe caer la tasa de aprendizaje, por ejemplo "
+        "--minutes 60.",
+        "schedule is “clock” and minutes is 0: say in how many minutes the learning rate is to fall, --minutes 60 for "
+        "example.",
+    ),
     "training.prediction_type": (
         "El modelo base predice «{received}»; se puede entrenar con {needed}. Usa otro modelo base.",
         "The base model predicts “{received}”; training knows {needed}. Use another base model.",
@@ -82,4 +88,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "✅ {folder}: úsalo con python -m instantid ui --bundle {folder} --base {base}",
         "✅ {folder}: use it with python -m instantid ui --bundle {folder} --base {base}",
     ),
+    # The small bundle
+    "training.bundle_too_large": (
+        "«{file}» del paquete ocupa {size}; puede ocupar {most} como mucho. Reduce los tamaños en la receta.",
+        "“{file}” of the bundle takes {size}; it may take {most} at most. Make the sizes of the recipe smaller.",
+    ),
+    "training.no_face_pack": (
+        "Los modelos de caras no se entrenaron en «{folder}»; arriba se dice por qué. Repite la orden para continuar.",
+        "The face models were not trained in “{folder}”; the reason is above. Repeat the command to go on.",
+    ),
+    "training.stage_missing": (
+        "En «{folder}» falta lo que entrena la etapa «{stage}». Ejecútala antes: --stage {stage}.",
+        "“{folder}” lacks what stage “{stage}” trains. Run it first: --stage {stage}.",
+    ),
+    "training.small_bundle": ("✅ {folder}: {size}", "✅ {folder}: {size}"),
 }

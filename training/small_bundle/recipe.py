@@ -1,0 +1,78 @@
+"""Every number of the training: how large, how long, how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.small_bundle.models import Sizes
+from training.small_bundle.pool import Supply
+from training.small_bundle.stage import Budget
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole training."""
+
+    sizes: Sizes
+    face_minutes: float
+    vae: Budget
+    vae_batch: int
+    vae_supply: Supply
+    base: Budget
+    base_batch: int
+    base_supply: Supply
+    identity: Budget
+    identity_batch: int
+    identity_supply: Supply
+    identity_net_learning_rate: float = 4e-4
+    watched: int = 8  # held-out people whose pictures are looked at
+    gallery: int = 64  # held-out people among whom they are to be told
+
+
+# Minutes are those of one NVIDIA H100.
+FULL = Recipe(
+    sizes=Sizes(),
+    face_minutes=6.0,
+    vae=Budget(minutes=4.5, learning_rate=8e-4),
+    vae_batch=96,
+    vae_supply=Supply(first=8192, fresh=256, every=8, most=32768),
+    base=Budget(minutes=8.0, learning_rate=6e-4, ema_decay=0.9995),
+    base_batch=768,
+    base_supply=Supply(first=16384, fresh=256, every=8, most=2**18),
+    identity=Budget(minutes=7.5, learning_rate=5e-4),
+    identity_batch=512,
+    identity_supply=Supply(first=16384, fresh=256, every=8, most=2**16),
+)
+
+# The whole way in less than a minute on a processor: to try the machinery, not to look at.
+TOY = Recipe(
+    sizes=Sizes(
+        side=64,
+        groups=4,
+        latent_channels=4,
+        vae_channels=(8, 8, 8, 8),
+        unet_channels=(8, 16),
+        unet_heads=(1, 2),
+        unet_layers=1,
+        text_widths=(8, 16),
+        text_heads=(1, 2),
+        text_layers=(2, 2),
+        pooled_width=8,
+        time_width=4,
+        conditioning_channels=(4, 4, 8, 8),
+        resampler_dim=80,
+        resampler_depth=1,
+    ),
+    face_minutes=0.1,
+    vae=Budget(steps=4, warmup=1, log_every=2, sheets=1),
+    vae_batch=4,
+    vae_supply=Supply(first=16, fresh=8, every=2, most=24),
+    base=Budget(steps=4, warmup=1, log_every=2, sheets=1),
+    base_batch=8,
+    base_supply=Supply(first=16, fresh=8, every=2, most=24),
+    identity=Budget(steps=4, warmup=1, log_every=2, sheets=1),
+    identity_batch=4,
+    identity_supply=Supply(first=16, fresh=8, every=2, most=24),
+    watched=2,
+    gallery=4,
+)
