@@ -10,6 +10,8 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+CAN_KEEP = hasattr(torch.compiler, "save_cache_artifacts")  # older PyTorch has only a cache of this machine
+
 
 def code_file(folder: Path, card: str) -> Path:
     """Where code for this card and this PyTorch is kept; the code of others is of no use here."""
@@ -21,16 +23,20 @@ def read_code(file: Path) -> bool:
 
     The file is PyTorch's own, and as trusted as a program: it is only ever read from the folder it was written to.
     """
-    try:
-        return file.is_file() and torch.compiler.load_cache_artifacts(file.read_bytes()) is not None
-    except Exception as error:  # written by another version, or cut off: PyTorch has no name for it
-        logger.warning("compiled code in %s cannot be used: %s", file, error)
+    if not (CAN_KEEP and file.is_file()):
         return False
+    try:
+        is_known = torch.compiler.load_cache_artifacts(file.read_bytes()) is not None  # it logs why not
+    except Exception:  # written by another version, or cut off: PyTorch has no name for it
+        is_known = False
+    if not is_known:
+        logger.warning("compiled code in %s cannot be used: it is compiled again", file)
+    return is_known
 
 
 def keep_code(file: Path) -> bool:
     """Keep all that was compiled in this process; whether there was anything, and room for it."""
-    artifacts = torch.compiler.save_cache_artifacts()
+    artifacts = torch.compiler.save_cache_artifacts() if CAN_KEEP else None
     if artifacts is None:
         return False
     partial = file.with_suffix(".part")  # a session that ends meanwhile leaves what was there

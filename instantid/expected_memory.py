@@ -25,7 +25,8 @@ DECODING_GIB = 4.9  # per megapixel, a whole picture in float32
 TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
 # What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
 MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
-GRAPHS_GIB = 0.85  # per megapixel in half precision: what captured graphs hold, also between pictures
+# Per megapixel in half precision: what captured graphs use all the time, and what they keep from others for their work.
+GRAPHS_GIB, GRAPHS_POOL_GIB = 0.27, 0.55
 WORKSPACE_GIB = 0.05  # cuBLAS
 SEQUENTIAL_GIB = 0.05  # one layer at a time
 
@@ -81,7 +82,7 @@ def expected_vram(
 ) -> dict[str, float]:
     """Phase of a picture -> the peak in use of the memory that is computed in: VRAM, or RAM without a GPU of its own.
 
-    Weights that are there in that phase, plus what the phase works with, plus what CUDA graphs hold all the time.
+    Weights that are there in that phase, plus what the phase works with, plus what CUDA graphs use all the time.
     Denoising needs UNet and IdentityNet; what else is there depends on the offload.
     """
     weights = weights_gib(sizes, rung)
@@ -103,8 +104,13 @@ def expected_vram(
     phases = zip(("text", "denoising", "decoding"), there, working)
     always = WORKSPACE_GIB
     if has_graphs:
-        always += GRAPHS_GIB * picture.megapixels * wide * _width(sizes, "unet")
+        always += GRAPHS_GIB / DENOISING_GIB * denoising
     return {phase: always + resident + work for phase, resident, work in phases}
+
+
+def graphs_pool(rung: Rung, sizes: ComponentSizes, picture: Picture) -> float:
+    """What CUDA graphs keep beside what is in use: memory that nobody else gets."""
+    return GRAPHS_POOL_GIB * picture.megapixels * BYTES[rung.precision] / 2 * _width(sizes, "unet")
 
 
 def _width(sizes: ComponentSizes, name: str) -> float:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from instantid.expected_memory import TILES_GIB, Picture, Rung, expected_vram, waiting_gib, weights_gib
+from instantid.expected_memory import TILES_GIB, Picture, Rung, expected_vram, graphs_pool, waiting_gib, weights_gib
 from instantid.messages import machine_error, say, user_error
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class MemoryPlan:
     memory_fraction: float | None  # None: no limit is set
     vae_tile: int | None  # pixels; the side of a tile where vae_tiling is on
     pinned: bool  # what waits in RAM does so in pages that the GPU can fetch by itself
-    vram_gib: dict[str, float]  # phase -> expected peak; empty without a GPU of its own memory
+    vram_gib: dict[str, float]  # phase -> expected peak in use; empty without a GPU of its own memory
+    pool_gib: float  # what CUDA graphs keep beside that
     ram_gib: float  # expected peak of this process, beside what it has when it plans
     reasons: dict[str, tuple[str, dict]] = field(default_factory=dict)  # choice -> (sentence key, facts)
     warnings: tuple[tuple[str, dict], ...] = ()  # (sentence key, facts) of what may go wrong
@@ -95,7 +96,7 @@ class MemoryPlan:
     def slower(self) -> MemoryPlan:
         """The same without graphs: the memory that they held is free."""
         reasons = self.reasons | {"speed": ("plan.why_plain", {})}
-        return replace(self, speed="plain", reasons=reasons)
+        return replace(self, speed="plain", pool_gib=0.0, reasons=reasons)
 
     @property
     def peak_vram_gib(self) -> float | None:
@@ -164,7 +165,7 @@ def choose_plan(
         if not _asked(options) & {"offload", "storage", "precision", "vae_tiling"}:
             raise machine_error("plan.no_ram", **_lacking(least.ram_gib + RAM_MARGIN_GIB, free=hardware.ram_free_gib))
         in_ram = [least]
-    fitting = [plan for plan in in_ram if not plan.vram_gib or _fits(plan.peak_vram_gib, budget)]
+    fitting = [plan for plan in in_ram if not plan.vram_gib or _needed(plan) <= budget]
     plan = fitting[0] if fitting else min(in_ram, key=lambda plan: plan.peak_vram_gib)
     offload = _why_offload(plan, plans, budget, bool(fitting), stepped_down=below is not None)
     return replace(plan, reasons=_reasons(plan, offload, hardware, options), warnings=_warnings(plan, hardware, budget))
@@ -194,12 +195,13 @@ def _fraction(hardware: Hardware, options: PlanOptions) -> float:
     return options.memory_fraction or max(LARGE_CARD_FRACTION, SMALL_CARD_FRACTION * min(SMALL_CARD_GIB / total, 1.0))
 
 
-def _needed(peak: float) -> float:
-    return peak * (1 + SLACK)
+def _needed(plan: MemoryPlan) -> float:
+    return _reserved(plan.peak_vram_gib, plan.pool_gib)
 
 
-def _fits(peak: float, budget: float) -> bool:
-    return _needed(peak) <= budget
+def _reserved(peak: float, pool: float) -> float:
+    """What the allocator takes of the GPU for a peak in use."""
+    return peak * (1 + SLACK) + pool
 
 
 def _plan(
@@ -214,13 +216,14 @@ def _plan(
 ) -> MemoryPlan:
     vae_precision = _vae_precision(rung, sizes, options)
     has_vram = device == "cuda"
+    pool = dict.fromkeys(SPEEDS, 0.0) | dict.fromkeys(GRAPHED, graphs_pool(rung, sizes, picture))
     wanted = {None: (None, *tiles), True: tiles, False: (None,)}[options.vae_tiling]
 
     def decoding(speed: str, sides: tuple[int | None, ...]) -> tuple[str, int | None, dict[str, float]]:
         """The largest side of a tile that fits, None for the whole picture, and the peaks with it."""
         for tile in sides:
             peaks = expected_vram(rung, sizes, picture, tile, vae_precision, speed in GRAPHED)
-            if _fits(peaks["decoding"], budget):
+            if _reserved(peaks["decoding"], pool[speed]) <= budget:
                 break
         return speed, tile, peaks
 
@@ -229,7 +232,7 @@ def _plan(
         # Tiles change the picture and graphs do not: for them it is never cut where it could be decoded whole.
         sides = (None,) if tile is None else tuple(side for side in wanted if side != SMALLEST_TILE)
         graphed = decoding("instant", sides)
-        if _fits(max(graphed[-1].values()), budget):
+        if _reserved(max(graphed[-1].values()), pool["instant"]) <= budget:
             speed, tile, peaks = graphed
     ram = PROCESS_GIB + (waiting_gib(rung, weights_gib(sizes, rung)) if has_vram else max(peaks.values()))
     return MemoryPlan(
@@ -246,6 +249,7 @@ def _plan(
         vae_tile=tile,
         pinned=rung.offload == "idle" and hardware.ram_free_gib >= ram + PINNING_MARGIN_GIB,
         vram_gib=peaks if has_vram else {},
+        pool_gib=pool[speed],
         ram_gib=ram,
     )
 
@@ -303,16 +307,16 @@ def _why_offload(
         return "plan.why_stepped_down", {}
     faster = [other for other in plans if OFFLOADS.index(other.offload) < OFFLOADS.index(plan.offload)]
     if not faster:
-        return f"plan.why_{plan.offload}", {"vram": round(budget, 1), "needed": round(_needed(plan.peak_vram_gib), 1)}
-    least = min(_needed(other.peak_vram_gib) for other in faster)
+        return f"plan.why_{plan.offload}", {"vram": round(budget, 1), "needed": round(_needed(plan), 1)}
+    least = min(_needed(other) for other in faster)
     return f"plan.why_{plan.offload}", _lacking(least, vram=budget)
 
 
 def _warnings(plan: MemoryPlan, hardware: Hardware, budget: float) -> tuple[tuple[str, dict[str, Any]], ...]:
     """Where a plan was asked for, or is the least of all, and still does not fit."""
     found = []
-    if plan.vram_gib and not _fits(plan.peak_vram_gib, budget):
-        found.append(("plan.too_little_vram", _lacking(_needed(plan.peak_vram_gib), vram=budget)))
+    if plan.vram_gib and _needed(plan) > budget:
+        found.append(("plan.too_little_vram", _lacking(_needed(plan), vram=budget)))
     if plan.ram_gib + RAM_MARGIN_GIB > hardware.ram_free_gib:
         found.append(("plan.too_little_ram", _lacking(plan.ram_gib + RAM_MARGIN_GIB, free=hardware.ram_free_gib)))
     return tuple(found)

@@ -25,7 +25,11 @@ from ip_adapter.forwards import replaced_forward
 BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D", "GroupNorm")
 TRANSFORMER_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "return_dict")
 # How often code may be compiled anew for other shapes and settings. PyTorch gives up after 8, and a UNet has more.
-RECOMPILATIONS = {"recompile_limit": 256, "accumulated_recompile_limit": 4096}
+RECOMPILATIONS = {
+    name: limit
+    for name, limit in (("recompile_limit", 256), ("accumulated_recompile_limit", 4096))
+    if hasattr(torch._dynamo.config, name)
+}
 
 
 class CompiledBlocks:

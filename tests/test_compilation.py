@@ -1,7 +1,5 @@
 """Compiled blocks draw what plain ones draw, but for rounding. Here nothing is made faster: the code is only traced."""
 
-import contextlib
-
 import pytest
 import torch
 from test_cuda_graphs import CALLS, CHANGES, imitated, needs_gpu
@@ -10,7 +8,10 @@ from tiny_pipeline import largest_difference, run, tiny_pipeline, write_adapter
 from ip_adapter.compilation import CompiledBlocks
 from ip_adapter.cuda_graphs import CudaGraphs
 
-ROUNDING = {"cpu": 1e-3, "cuda": 5e-2}  # of latents up to 10; convolutions on a card work in TF32
+ROUNDING = 1e-3  # of latents up to 10
+
+# Half precision is what is compiled for on a card; here it is float32, and that in full.
+pytestmark = pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 
 
 class Backend:
@@ -33,14 +34,16 @@ def adapter(tmp_path_factory):
 def pipelines(request, adapter):
     """A plain one, and one with compiled blocks under graphs."""
     torch._dynamo.reset()
+    torch.backends.cudnn.allow_tf32 = False
     plain, compiled = (tiny_pipeline(adapter).to(request.param) for _ in range(2))
     compiled.cuda_graphs = CudaGraphs(imitated if request.param == "cpu" else None)
     compiled.compiled_blocks = CompiledBlocks(Backend() if request.param == "cpu" else "inductor")
-    return plain, compiled
+    yield plain, compiled
+    torch.backends.cudnn.allow_tf32 = True
 
 
 def is_the_same(drawn, expected):
-    return largest_difference(drawn, expected) < ROUNDING[drawn.device.type]
+    return largest_difference(drawn, expected) < ROUNDING
 
 
 @pytest.mark.parametrize("call", ["guidance", "region", "no identity attention", "wide"])
@@ -57,7 +60,7 @@ def test_a_setting_that_changes_takes_effect(pipelines, change):
     plain, compiled = pipelines
     first, changed = run(compiled), run(compiled, **change)
     assert is_the_same(changed, run(plain, **change))
-    assert largest_difference(changed, first) > ROUNDING[first.device.type]
+    assert largest_difference(changed, first) > ROUNDING
     assert torch.equal(run(compiled), first)
 
 
@@ -87,7 +90,7 @@ def test_a_lora_takes_effect_and_goes_again(pipelines):
             pipe.unet.set_adapters(["style"], [weight])
         drawn = run(compiled)
         assert is_the_same(drawn, run(plain))
-        assert largest_difference(drawn, first) > 10 * ROUNDING[first.device.type]
+        assert largest_difference(drawn, first) > 10 * ROUNDING
     for pipe in pipelines:
         pipe.unet.delete_adapters("style")
         pipe.unload_lora_weights()
@@ -109,8 +112,8 @@ def test_what_cannot_be_compiled_runs_plainly_and_says_why(adapter):
 def test_an_error_that_is_not_the_compilers_is_not_taken_for_one(adapter):
     pipe = tiny_pipeline(adapter)
     pipe.compiled_blocks = CompiledBlocks(Backend())
-    with pytest.raises(ValueError, match="mine"), contextlib.ExitStack() as ended:
-        ended.callback(pipe.unet.conv_in.register_forward_hook(broken).remove)
+    pipe.unet.conv_in.register_forward_hook(broken)
+    with pytest.raises(ValueError, match="mine"):
         run(pipe)
     assert pipe.compiled_blocks.failure is None
 

@@ -239,7 +239,9 @@ def test_a_lora_that_comes_changes_and_goes_takes_effect(plain, captured):
         assert torch.equal(drawn[-1], run(plain))
     for pipe in (plain, captured):
         pipe.unet.disable_adapters()
-    assert torch.equal(run(captured), first)
+    without = run(captured)
+    assert torch.equal(without, run(plain))
+    assert torch.equal(without, first) or first.device.type == "cuda"  # cuDNN chooses anew, also for the plain way
     assert len({tuple(latents.flatten().tolist()) for latents in drawn}) == 4
 
 
