@@ -39,11 +39,21 @@ from ip_adapter.identity_net import feed_tokens
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline, draw_kps
 
 STRENGTH = 0.8
-GUIDANCE = 5.0
 PROMPT, NEGATIVE = "a person in the snow", "blurry"
 FACE = (0.4, 0.4), (0.6, 0.4), (0.5, 0.5), (0.42, 0.6), (0.58, 0.6)  # of the width and height
 MATRIX = 8192  # side of the matrices whose product tells what the card can do
 PICTURES = 3  # of each way, after the first
+SHOWN = {  # figure -> head of its column
+    "ms_per_step": "ms a step",
+    "to_stock": "to stock",
+    "picture_s": "picture s",
+    "decoding_s": "of it decoding",
+    "warm_up_s": "warm-up s",
+    "peak_gib": "peak GiB",
+    "reserved_gib": "reserved GiB",
+    "tflops": "TFLOP/s",
+    "share": "share",
+}
 
 Draw = Callable[..., Any]
 
@@ -51,8 +61,8 @@ Draw = Callable[..., Any]
 class Scene:
     """The inputs that all ways are given."""
 
-    def __init__(self, width: int, height: int, steps: int) -> None:
-        self.width, self.height, self.steps = width, height, steps
+    def __init__(self, width: int, height: int, steps: int, guidance: float) -> None:
+        self.width, self.height, self.steps, self.guidance = width, height, steps, guidance
         points = np.array(FACE) * (width, height)
         self.key_points = draw_kps(Image.new("RGB", (width, height)), points)
         generator = torch.Generator().manual_seed(0)
@@ -67,7 +77,7 @@ class Scene:
             "width": self.width,
             "height": self.height,
             "num_inference_steps": self.steps,
-            "guidance_scale": GUIDANCE,
+            "guidance_scale": self.guidance,
             "controlnet_conditioning_scale": STRENGTH,
             "latents": self.noise.to(pipe.unet.dtype),
         }
@@ -80,7 +90,7 @@ def stock(ours: StableDiffusionXLInstantIDPipeline, adapter: Path, scene: Scene)
         scene.embedding,
         STRENGTH,
         None,
-        {"prompt": PROMPT, "prompt_embeds": None, "guidance_scale": GUIDANCE, "num_images_per_prompt": 1},
+        {"prompt": PROMPT, "prompt_embeds": None, "guidance_scale": scene.guidance, "num_images_per_prompt": 1},
     )
     ours.unload_ip_adapter()
     parts = {name: part for name, part in ours.components.items() if name not in ("image_encoder", "feature_extractor")}
@@ -94,7 +104,7 @@ def stock(ours: StableDiffusionXLInstantIDPipeline, adapter: Path, scene: Scene)
     pipe.set_ip_adapter_scale(STRENGTH)
     hook = pipe.controlnet.register_forward_pre_hook(feed_tokens(tokens), with_kwargs=True)
     embedding = scene.embedding.to(pipe.device, dtype).view(1, 1, 1, 512)
-    embeddings = [torch.cat([torch.zeros_like(embedding), embedding])]
+    embeddings = [torch.cat([torch.zeros_like(embedding), embedding]) if scene.guidance > 1 else embedding]
     try:
         yield lambda **given: pipe(**scene.arguments(pipe), ip_adapter_image_embeds=embeddings, **given)
     finally:
@@ -169,11 +179,12 @@ def measured(draw: Draw, pictures: int) -> dict[str, Any]:
 
     first, picture = timed(output_type="np")
     seconds = [timed(output_type="np")[0] for _ in range(pictures)]
-    _, latents = timed(output_type="latent", callback_on_step_end=after_step)
+    without_decoding, latents = timed(output_type="latent", callback_on_step_end=after_step)
     steps = [start.elapsed_time(end) for start, end in pairwise(events)]
     return {
         "ms_per_step": statistics.median(steps),
         "picture_s": min(seconds),
+        "decoding_s": min(seconds) - without_decoding,
         "first_picture_s": first,
         "warm_up_s": first - min(seconds),
         "peak_gib": torch.cuda.max_memory_allocated() / GIB,
@@ -217,6 +228,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--guidance", type=float, default=5.0, help="1 is none")
     parser.add_argument("--code", type=Path, help="compiled code: read before, written after")
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     arguments = parser.parse_args()
@@ -227,28 +239,15 @@ def main() -> None:
     options = PlanOptions(offload="none", storage="full", speed="plain", vae_tiling=False, memory_fraction=1.0)
     pipe = load_bundle(bundle, options=options, write=lambda line: None).pipeline
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
-    scene = Scene(arguments.width, arguments.height, arguments.steps)
+    scene = Scene(arguments.width, arguments.height, arguments.steps, arguments.guidance)
     card, rate = torch.cuda.get_device_name(), matrix_tflops()
     with plain(pipe, bundle.adapter, scene) as draw:
         work = tflop_per_step(draw, scene)
     print(f"{card}, torch {torch.__version__}, diffusers {diffusers.__version__}")
-    print(f"{arguments.width} × {arguments.height}, {arguments.steps} steps, guidance on; a step is {work:.2f} TFLOP")
+    how = f"{scene.steps} steps, guidance {scene.guidance:g}"
+    print(f"{scene.width} × {scene.height}, {how}; a step is {work:.2f} TFLOP")
     print(f"products of large matrices: {rate:.0f} TFLOP/s, so a step takes {work / rate * 1000:.1f} ms at least\n")
-    table(
-        (
-            "way",
-            "ms a step",
-            "to stock",
-            "picture s",
-            "warm-up s",
-            "peak GiB",
-            "reserved",
-            "TFLOP/s",
-            "share",
-            "latents differ by",
-            "picture dB",
-        )
-    )
+    table(("way", *SHOWN.values(), "latents differ by", "picture dB"))
     if arguments.code:
         read_code(arguments.code)
     found: dict[str, dict] = {}
@@ -267,8 +266,7 @@ def main() -> None:
     for name, figures in found.items():
         del figures["latents"], figures["picture"]
         figures["to_stock"] = figures["ms_per_step"] / slowest["ms_per_step"]
-        keys = ("ms_per_step", "to_stock", "picture_s", "warm_up_s", "peak_gib", "reserved_gib", "tflops", "share")
-        row(name, *(figures[key] for key in keys), f"{figures['difference']:.4g}", figures["psnr"] or "identical")
+        row(name, *(figures[key] for key in SHOWN), f"{figures['difference']:.4g}", figures["psnr"] or "identical")
     if arguments.output:
         facts = {"card": card, "torch": torch.__version__, "diffusers": diffusers.__version__, "matrix_tflops": rate}
         arguments.output.write_text(json.dumps(facts | {"tflop_per_step": work, "ways": found}, indent=2))
