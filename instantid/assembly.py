@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from instantid.bundle import Bundle
+from instantid.fp8 import multiply_in_fp8
 from instantid.hardware import free_memory, is_out_of_memory
 from instantid.memory_plan import GRAPHED, MemoryPlan
 from instantid.messages import user_error
@@ -33,7 +34,13 @@ MODEL_CLASSES = {
     "text_encoder_2": CLIPTextModelWithProjection,
 }
 LOOP = ("unet", "controlnet")  # what the denoising loop needs
-IN_INT8 = {"full": (), "int8-unet": ("unet",), "int8": LOOP}  # storage of a plan -> whose weights are rounded
+# Storage of a plan -> whose weights are rounded, and by what.
+ROUNDED = {
+    "full": ((), keep_in_int8),
+    "int8-unet": (("unet",), keep_in_int8),
+    "int8": (LOOP, keep_in_int8),
+    "fp8": (LOOP, multiply_in_fp8),
+}
 
 
 def assemble(bundle: Bundle, plan: MemoryPlan, monitor: MemoryMonitor) -> StableDiffusionXLInstantIDPipeline:
@@ -90,8 +97,9 @@ def mapped_model(name: str, bundle: Bundle) -> MappedModel:
 def _placed(name: str, mapped: MappedModel, plan: MemoryPlan) -> torch.nn.Module:
     stays = plan.offload == "none" or (plan.offload == "idle" and name in LOOP)
     model = mapped.placed(plan.device if stays else "cpu", getattr(torch, plan.precision))
-    if name in IN_INT8[plan.storage]:
-        keep_in_int8(model)
+    names, in_8_bits = ROUNDED[plan.storage]
+    if name in names:
+        in_8_bits(model)
         free_memory()
     return model
 

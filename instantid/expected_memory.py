@@ -23,6 +23,7 @@ LARGER_TEXT_ENCODER = 0.85  # its share of both: from RAM they come one after th
 DECODING_GIB = 4.9  # per megapixel, a whole picture in float32
 # Side of a VAE tile -> what decoding takes; the picture's size hardly matters then. The largest that fits is taken.
 TILES_GIB = {512: 1.3, 384: 0.8, 256: 0.42}
+FP8_SHARE = 0.72  # of SDXL's UNet, and of IdentityNet: what is in the layers that are multiplied in 8 bits
 # What these were measured with. Work grows with the width of a model, weights with its square: toy models take little.
 MEASURED_PARAMETERS = {"unet": 2567e6, "vae": 84e6}
 # Per megapixel in half precision: what captured graphs use all the time, and what they keep from others for their work.
@@ -37,7 +38,8 @@ class Rung:
 
     offload: none: all stays on the GPU. idle: what the denoising loop does not need waits in RAM. model, sequential:
         diffusers' own, whole models in turn or layer by layer; model is on no ladder, idle is faster in less memory.
-    storage: full. int8-unet: the UNet's large layers in 8 bits. int8: IdentityNet's too.
+    storage: full. int8-unet: the UNet's large layers in 8 bits. int8: IdentityNet's too. fp8: the linear ones of both,
+        which are multiplied so too; on no ladder.
     precision: what is computed in.
     """
 
@@ -61,9 +63,10 @@ class Picture:
 def weights_gib(sizes: ComponentSizes, rung: Rung) -> dict[str, float]:
     """What each component takes on this rung; the Resampler is always in float32."""
     width = BYTES[rung.precision]
+    linear_in_8_bits = width - FP8_SHARE * (width - 1)
     widths = {
-        "unet": width if rung.storage == "full" else 1,
-        "identitynet": width if rung.storage != "int8" else 1,
+        "unet": {"full": width, "fp8": linear_in_8_bits}.get(rung.storage, 1),
+        "identitynet": {"int8": 1, "fp8": linear_in_8_bits}.get(rung.storage, width),
         "text_encoders": width,
         "vae": width,
         "identity_layers": width,

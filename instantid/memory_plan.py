@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 OFFLOADS = ("none", "idle", "model", "sequential")
 PRECISIONS = ("float16", "bfloat16", "float32")
-STORAGES = ("full", "int8-unet", "int8")
+FP8_CAPABILITY = (8, 9)  # of an NVIDIA card that multiplies in 8 bits
 VAE_PRECISIONS = ("float16", "float32")
 # plain: every step is Python's. instant: UNet and IdentityNet are replayed as CUDA graphs, with the same numbers.
 # compiled: so are their compiled blocks, with numbers that differ a little.
 SPEEDS = ("plain", "instant", "compiled")
 GRAPHED = ("instant", "compiled")
 IN_PLACE = ("none", "idle")  # offloads that leave UNet and IdentityNet where they are, as graphs need it
-WHY_STORAGE = dict(zip(STORAGES, ("plan.why_storage_full", "plan.why_storage_int8_unet", "plan.why_storage_int8")))
+WHY_STORAGE = {
+    "full": "plan.why_storage_full",
+    "int8-unet": "plan.why_storage_int8_unet",
+    "int8": "plan.why_storage_int8",
+    "fp8": "plan.why_storage_fp8",
+}
+STORAGES = tuple(WHY_STORAGE)
 
 LADDERS = {
     "cuda": (
@@ -351,6 +357,10 @@ def _check(options: PlanOptions, hardware: Hardware) -> None:
     fraction = options.memory_fraction
     if fraction is not None and not (isinstance(fraction, int | float) and 0.1 <= fraction <= 1):
         raise user_error("request.out_of_range", field="memory_fraction", value=fraction, least=0.1, most=1.0)
+    if options.storage == "fp8" and not (
+        (options.device or hardware.device) == "cuda" and (hardware.capability or (0, 0)) >= FP8_CAPABILITY
+    ):
+        raise user_error("plan.fp8_needs_card", name=hardware.name, least=".".join(map(str, FP8_CAPABILITY)))
     if options.speed in GRAPHED:
         if (options.device or hardware.device) != "cuda":
             raise user_error("plan.graphs_need_gpu", asked=options.speed, device=options.device or hardware.device)

@@ -55,10 +55,10 @@ def keep_in_int8(model: nn.Module) -> int:
             parametrize.register_parametrization(layer, "weight", Int8(weight.dtype), unsafe=True)
             kept += weight.numel()
     if kept and hasattr(model, "fuse_lora"):
-        model.fuse_lora = _refuse_to_fuse
+        model.fuse_lora = refuse_to_fuse
     return kept
 
 
-def _refuse_to_fuse(*args: Any, **kwargs: Any) -> NoReturn:
+def refuse_to_fuse(*args: Any, **kwargs: Any) -> NoReturn:
     """In place of a diffusers model's method: it would change a copy that is gone after the layer, without a word."""
     raise state_error("storage.no_fusing")

@@ -39,7 +39,7 @@ FORCED = [
 
 @pytest.mark.parametrize(("option", "value"), FORCED)
 def test_what_is_asked_for_is_done_and_the_reason_says_so(option, value):
-    plan = choose_plan(T4, PUBLISHED, PlanOptions(**{option: value}))
+    plan = choose_plan(gpu(14.6, 51.0, capability=(9, 0)), PUBLISHED, PlanOptions(**{option: value}))
     assert getattr(plan, option) == value
     assert plan.reasons[option] == ("plan.why_asked", {})
     assert f"{say(f'plan.{option}', 'en')}: " in plan.text("en")

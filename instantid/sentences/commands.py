@@ -119,8 +119,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cli.precision": ("precisión de los pesos", "precision of the weights"),
     "cli.offload": ("descarga de modelos a la RAM", "offload of models to RAM"),
     "cli.storage": (
-        "pesos enteros o en 8 bits: de la UNet, o también de IdentityNet",
-        "weights in full or in 8 bits: the UNet's, or IdentityNet's too",
+        "pesos enteros o en 8 bits: de la UNet, o también de IdentityNet; fp8: además se multiplica en 8 bits",
+        "weights in full or in 8 bits: the UNet's, or IdentityNet's too; fp8: multiplied in 8 bits as well",
     ),
     "cli.vae_slicing": ("decodificar las imágenes de una en una", "decode pictures one by one"),
     "cli.speed": (

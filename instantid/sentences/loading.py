@@ -87,6 +87,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "las capas grandes se guardan en 8 bits y calculan en 16: cabe, y la imagen apenas cambia",
         "the large layers are kept in 8 bits and compute in 16: it fits, and the picture hardly changes",
     ),
+    "plan.why_storage_fp8": (
+        "las capas lineales se guardan y se multiplican en 8 bits",
+        "the linear layers are kept and multiplied in 8 bits",
+    ),
+    "plan.fp8_needs_card": (
+        "Los productos en 8 bits («fp8») piden una tarjeta NVIDIA de capacidad {least} o más (Ada, Hopper), y aquí hay "
+        "«{name}». Elige otro almacenamiento, o ninguno.",
+        "Products in 8 bits (“fp8”) need an NVIDIA card of capability {least} or more (Ada, Hopper), and here is "
+        "“{name}”. Choose another storage, or none.",
+    ),
     "plan.why_pinned": (
         "hay RAM de sobra, y así la GPU lee más deprisa",
         "there is RAM to spare, and the GPU reads faster",
