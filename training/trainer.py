@@ -184,6 +184,8 @@ class TrainingRun:
             "loss": loss,
             "learning_rate": self._rate,
         }
+        if self.accelerator.device.type == "cuda":
+            row["peak_gib"] = round(torch.cuda.max_memory_allocated(self.accelerator.device) / 2**30, 2)
         grad_norm = float(self._grad_norm)
         return row | {"grad_norm": grad_norm if math.isfinite(grad_norm) else None}  # None: fp16 skipped the step
 
