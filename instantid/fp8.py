@@ -20,17 +20,22 @@ MULTIPLE = 16  # of both sides of a weight: what the products ask for
 
 
 class Fp8(nn.Module):
-    """weight (rows, columns) in `dtype` ⇄ float8 of the same shape and one scale per row, (rows, 1) in float32."""
+    """weight (rows, columns) in `dtype` ⇄ float8 of the same shape and one scale per row, (rows, 1) in float32.
+
+    Both are kept as whole numbers of the same bits: libraries that cast a model to another precision leave those alone.
+    """
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
 
     def forward(self, rounded: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        rounded, scale = read(rounded, scale)
         return (rounded.float() * scale).to(self.dtype)
 
     def right_inverse(self, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return rounded_rows(weight.detach())
+        rounded, scale = rounded_rows(weight.detach())
+        return rounded.view(torch.int8), scale.view(torch.int32)
 
 
 class Fp8Linear(nn.Linear):
@@ -38,12 +43,18 @@ class Fp8Linear(nn.Linear):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         kept = self.parametrizations.weight
+        weight, scale = read(kept.original0, kept.original1)
         rows, steps = rounded_rows(inputs.flatten(0, -2))
         bias = None if self.bias is None else self.bias.to(torch.bfloat16)
         out = torch._scaled_mm(
-            rows, kept.original0.t(), scale_a=steps, scale_b=kept.original1.t(), bias=bias, out_dtype=torch.bfloat16
+            rows, weight.t(), scale_a=steps, scale_b=scale.t(), bias=bias, out_dtype=torch.bfloat16
         )  # with a scale per row the product is only there in bfloat16
         return out.to(inputs.dtype).unflatten(0, inputs.shape[:-1])
+
+
+def read(rounded: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `Fp8` keeps, as the numbers that it is."""
+    return rounded.view(FP8), scale.view(torch.float32)
 
 
 def rounded_rows(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

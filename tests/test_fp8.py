@@ -48,6 +48,14 @@ def test_a_product_is_off_by_the_rounding_of_8_bits(dtype, bias):
     assert 0 < error.max() < ROUNDING
 
 
+def test_a_cast_of_the_model_leaves_what_is_kept_alone():
+    blocks = Blocks(ff=nn.Linear(256, 256).half())
+    multiply_in_fp8(blocks)
+    inputs = torch.randn(4, 256)
+    before = blocks.layer("ff")(inputs)
+    assert torch.equal(blocks.float().layer("ff")(inputs), before)
+
+
 def test_rows_of_zeros_stay_zeros():
     blocks = Blocks(ff=nn.Linear(256, 256, bias=False))
     with torch.no_grad():
