@@ -4,6 +4,7 @@ import dataclasses
 import json
 import warnings
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -98,7 +99,10 @@ def test_crops_are_those_of_insightface(drawn):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # insightface's, about scikit-image
             theirs = norm_crop(pixels(drawn.picture[i]), drawn.key_points[i].numpy())
-        assert np.abs(crop.permute(1, 2, 0).numpy() - theirs).max() < 1.0  # they round to whole numbers
+        difference = np.abs(crop.permute(1, 2, 0).numpy() - theirs)
+        # They round to whole numbers; OpenCV before 5 also rounds where it looks, to a 32nd of a pixel.
+        assert difference.max() < (1.0 if int(cv2.__version__.split(".")[0]) >= 5 else 8.0)
+        assert difference.mean() < 0.8
 
 
 def test_the_similarity_is_found_again_from_moved_points():
