@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from instantid.bundle import open_bundle
+from instantid.evaluation.people import people_in
 from instantid.loading import load_bundle
 from instantid.random_face_pack import write_random_face_pack
 from instantid.small_base import vocabulary_of
@@ -106,11 +107,15 @@ def test_everything_is_stored_in_half_precision(run):
 def test_the_card_says_what_the_bundle_is_and_the_examples_are_of_held_out_people(run):
     assert "drawn" in (run.bundle / "README.md").read_text()
     assert open_bundle(run.bundle).described("es") == card.DESCRIPTION["es"]
-    examples = sorted(path.relative_to(run.bundle).as_posix() for path in (run.bundle / "examples").rglob("*.png"))
-    assert examples[:2] == ["examples/person-1/another.png", "examples/person-1/portrait.png"]
-    assert len(examples) == 2 * card.EXAMPLES
-    assert Image.open(run.bundle / examples[0]).size == (192, 192)
-    assert world.HELD_OUT_SEED != world.PEOPLE_SEED
+    portraits = open_bundle(run.bundle).examples()
+    assert portraits == [run.bundle / "examples" / f"person-{number}" / "1.png" for number in range(1, 7)]
+    assert Image.open(portraits[0]).size == (192, 192)
+
+
+def test_the_examples_can_be_evaluated_with_a_picture_to_compare_each_portrait_with(run):
+    people = people_in(run.bundle / "examples")
+    assert [person.references for person in people] == [(file,) for file in open_bundle(run.bundle).examples()]
+    assert all(person.others == (person.references[0].with_name("2.png"),) for person in people)
 
 
 def test_figures_stand_on_the_card(run, tmp_path):

@@ -15,8 +15,6 @@ from torch import Tensor
 from training.face_pack.dice import Dice
 from training.face_world import Rendering, people, render, scenes
 
-# Of people and scenes that nothing here is trained on. The stages' own are numbered from 1.
-HELD_OUT_SEED = 0
 LABELS = ("style", "background", "expression", "hair_dye")
 RENDERED_AT_ONCE = 2**22  # pixels
 

@@ -16,6 +16,7 @@ from training.face_pack.dice import Dice
 from training.face_pack.pool import Pool, PoolSize
 from training.face_pack.recognisers import EMBEDDING_WIDTH, Recogniser, Scorer
 from training.face_pack.spoiling import spoiled
+from training.face_world import seeds
 
 PEOPLE = 8192
 COLOURS = 0.4  # how much colours are changed: skin, eyes and hair tell people apart
@@ -36,8 +37,8 @@ class RecogniserOptions:
     scale: float = 32.0
 
 
-RECOGNISER = RecogniserOptions(Recogniser, seed=2)
-SCORER = RecogniserOptions(Scorer, seed=3)
+RECOGNISER = RecogniserOptions(Recogniser, seed=seeds.RECOGNISER)
+SCORER = RecogniserOptions(Scorer, seed=seeds.SCORER)
 
 
 class RecogniserTask:
