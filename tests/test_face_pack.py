@@ -30,7 +30,7 @@ from training.face_pack.recognisers import Recogniser, Scorer
 from training.face_pack.spoiling import compressed, spoiled
 from training.face_pack.stages import STAGES, Stage, run_stage, weights_file
 from training.face_pack.train_detector import DetectorOptions, DetectorTask
-from training.face_pack.train_recogniser import RECOGNISER, SCORER, RecogniserTask
+from training.face_pack.train_recogniser import RECOGNISER, SCORER, RecogniserTask, few_people
 from training.face_pack.train_traits import TraitOptions, TraitTask
 from training.face_pack.traits import CLASSES, TraitClassifier
 from training.face_pack.weights import save_weights
@@ -48,8 +48,8 @@ INPUTS = {
 }
 TASKS = {
     "detector": lambda: DetectorTask(DetectorOptions(pools=(FEW,), layouts=(Layout(64, 1, 4),)), CPU),
-    "recogniser": lambda: RecogniserTask(_with_few_people(RECOGNISER), CPU),
-    "scorer": lambda: RecogniserTask(_with_few_people(SCORER), CPU),
+    "recogniser": lambda: RecogniserTask(few_people(RECOGNISER), CPU),
+    "scorer": lambda: RecogniserTask(few_people(SCORER), CPU),
     "traits": lambda: TraitTask(TraitOptions(FEW, batch=4), CPU),
 }
 SHORT = {
@@ -58,10 +58,6 @@ SHORT = {
     "scorer": Course(6, 3e-4, warm_up=1, log_every=2, weight_decay=0.0),
     "traits": Course(6, 3e-3, warm_up=1, log_every=2, weight_decay=0.0),
 }
-
-
-def _with_few_people(options):
-    return dataclasses.replace(options, pools=(PoolSize(64, 8, 0, 4),), batches=(6,), people=4, margin=0.0)
 
 
 @pytest.fixture(scope="module")

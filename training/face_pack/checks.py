@@ -22,7 +22,7 @@ ENLARGED = 640  # pixels: what insightface makes of a picture before it looks fo
 def held_out(count: int, device: torch.device, turn: int = 0) -> Rendering:
     """`count` people nobody has seen; each `turn` shows them in other scenes."""
     numbers = torch.arange(count)
-    return rendered(numbers + turn * count, numbers, SIDE, device)
+    return rendered(numbers + turn * count, numbers, SIDE, seeds.FACE_PACK_CHECK, device)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ from instantid.small_base import (
 from training.draws import DropRates, draw
 from training.face_world import seeds
 from training.face_world.chance import uniform
+from training.face_world.constants import constant
 from training.identity_model import stored, write_model
 from training.latents import latents_of, moments_of
 from training.losses import min_snr_weights, noise_schedule, prediction_loss
@@ -133,7 +134,7 @@ def some_of(rows: Tensor, chance: Tensor) -> Tensor:
 
 def size_ids(side: int, chance: Tensor) -> Tensor:
     """SDXL's sizes (b, 6) by chance (b, 7): those of a whole picture, or any."""
-    whole = torch.tensor([side, side, 0, 0, side, side], device=chance.device, dtype=torch.float32)
+    whole = constant((side, side, 0, 0, side, side), chance.device)
     drawn_sizes = ((LEAST_SIZE + chance[:, 1:] * (MOST_SIZE - LEAST_SIZE)) / FACTOR).round() * FACTOR
     drawn_sizes[:, 2:4] -= LEAST_SIZE  # where the picture was cut: from 0 on
     return torch.where(chance[:, :1] < OTHER_SIZES, drawn_sizes, whole)

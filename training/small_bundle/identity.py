@@ -126,9 +126,10 @@ def source_of(
     @torch.no_grad()
     def batch_of(numbers: list[int]) -> Batch:
         examples, picked = pool.pick(numbers[0] // len(numbers), len(numbers))
+        others = other_pictures(picked, torch.tensor(numbers).to(device, non_blocking=True))
         return Batch(
             key_points=examples["key_points"].float() / 255,
-            embeddings=pool.column("embeddings", other_pictures(picked, torch.tensor(numbers).to(device))),
+            embeddings=pool.column("embeddings", others),
             moments=examples["moments"],
             text=encoded(pipeline.text_encoder, pipeline.text_encoder_2, examples["ids"]),
         )

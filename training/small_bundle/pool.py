@@ -50,7 +50,7 @@ class Pool:
         held = self.supply.at(step)
         self._fill(held)
         device = next(iter(self._ring.values())).device
-        chance = uniform(torch.tensor([step], device=device), self.seed, "picks", count)[0]
+        chance = uniform(torch.full((1,), step, device=device), self.seed, "picks", count)[0]
         numbers = held.start + (chance.double() * len(held)).long()
         return {name: self.column(name, numbers) for name in self._ring}, numbers
 
