@@ -16,7 +16,7 @@ from training.face_pack.dice import Dice
 from training.face_world import Rendering, people, render, scenes
 
 LABELS = ("style", "background", "expression", "hair_dye")
-RENDERED_AT_ONCE = 2**22  # pixels
+RENDERED_AT_ONCE = 2**24  # pixels
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ Examples = dict[str, Tensor]  # name -> (b, …), example by example
 class Supply:
     """How many examples there are, and how fast they change. `first` and `most` are multiples of `fresh`."""
 
-    first: int = 8192  # before the first step
-    fresh: int = 256  # made at once
-    every: int = 8  # steps between
-    most: int = 65536  # held; then the oldest go
+    first: int  # before the first step
+    fresh: int  # made at once: about ten thousand launches for any number of pictures
+    every: int  # steps between
+    most: int  # held; then the oldest go
 
     def at(self, step: int) -> range:
         """The numbers of the examples in the pool at a step."""
