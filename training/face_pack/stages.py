@@ -72,7 +72,7 @@ TOY: dict[str, Stage] = {
     "detector": replace(
         STAGES["detector"],
         task=lambda device: DetectorTask(DetectorOptions((PoolSize(128, 16, 0),), (Layout(128, 1, 8),)), device),
-        course=Course(steps=90, learning_rate=3e-3, warm_up=5, weight_decay=0.0),
+        course=Course(steps=400, learning_rate=3e-3, warm_up=10, weight_decay=0.0),
         check=partial(found, count=4),
     ),
     "recogniser": replace(
