@@ -6,7 +6,7 @@ base_config/                what describes a single-file base: configs and token
 ControlNetModel/            IdentityNet
 ip-adapter.safetensors|bin  the identity attention
 antelopev2/*.onnx           face detector and face recogniser
-examples/                   optional: portraits to try it with
+examples/                   optional: portraits to try it with; a picture, or a folder of pictures, of each person
 scoring/*.onnx              optional: what `instantid.evaluation` judges pictures by
 bundle.json                 optional: {"name", "description", "weights"}
 """
@@ -56,8 +56,10 @@ class Bundle:
         return self.identitynet.parent
 
     def examples(self) -> list[Path]:
-        """Portraits that come with it, in the order of their names."""
-        return sorted((self.folder / "examples").glob("*.png"))
+        """A portrait of each person that it shows, in the order of their names; of a folder the first picture."""
+        people = sorted((self.folder / "examples").glob("*"))
+        pictures = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in people]
+        return [some[0] for some in pictures if some and some[0].suffix == ".png"]
 
     def described(self, language: str) -> str:
         """What this bundle is, in `language`."""

@@ -22,7 +22,6 @@ from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from instantid.messages import explain, system_language, user_error
-from instantid.random_face_pack import write_random_face_pack
 from instantid.small_base import (
     END,
     model_index,
@@ -114,6 +113,8 @@ def write_random_bundle(folder: Path, *, seed: int = 0, native_size: int = 128, 
 
 
 def _write_parts(folder: Path, seed: int, native_size: int, dtype: torch.dtype) -> None:
+    from instantid.random_face_pack import write_random_face_pack  # here: it needs onnx, which training does not
+
     base = folder / "base"
     unet = UNet2DConditionModel(
         sample_size=native_size // 8,

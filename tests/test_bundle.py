@@ -231,3 +231,9 @@ def test_a_damaged_zip_is_named(tmp_path):
 
 def test_sizes_read_well():
     assert [readable_size(n) for n in (134, 2_500_000, 2_502_139_104)] == ["134 bytes", "2.5 MB", "2.5 GB"]
+
+
+def test_the_examples_are_a_portrait_of_each_person(bundle):
+    files = ("ana/1.png", "ana/2.png", "ben.png", "cleo/notes.txt", "README.md")
+    write_files(bundle / "examples", dict.fromkeys(files, b""))
+    assert open_bundle(bundle).examples() == [bundle / "examples" / name for name in ("ana/1.png", "ben.png")]

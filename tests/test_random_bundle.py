@@ -92,7 +92,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     def disk_full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("instantid.random_bundle.write_random_face_pack", disk_full)
+    monkeypatch.setattr("instantid.random_face_pack.write_random_face_pack", disk_full)
     with pytest.raises(OSError, match="No space"):
         write_random_bundle(tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

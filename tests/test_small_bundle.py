@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers import ControlNetModel, StableDiffusionXLPipeline
 from PIL import Image
 from safetensors.torch import load_file
 
 from instantid.bundle import open_bundle
+from instantid.evaluation.people import people_in
 from instantid.loading import load_bundle
-from instantid.random_face_pack import write_random_face_pack
 from instantid.small_base import vocabulary_of
 from ip_adapter.errors import UserError
 from ip_adapter.resampler import Resampler
+from training.face_pack.stages import FEW_STEPS
 from training.face_world import scenes, vocabulary
 from training.face_world.scene import STYLES
 from training.identity_model import new_identity
@@ -31,26 +31,14 @@ from training.small_bundle.vae import as_floats, inside, normalise
 CPU = torch.device("cpu")
 
 
-class FakeEmbedder:
-    """The mean colours of a picture's parts, in place of the face pack's recogniser."""
-
-    def embed(self, pictures, key_points):
-        assert key_points.shape == (len(pictures), 5, 2)
-        return 20 * F.normalize(F.adaptive_avg_pool2d(pictures, (16, 16)).flatten(1)[:, :512] - 0.5)
-
-
-class ToyRun(Run):
-    def faces(self, minutes):
-        write_random_face_pack(self.bundle / "antelopev2")
-
-    def embedder(self, device):
-        return FakeEmbedder()
+# The detector learns nothing in two steps; everything else of the toy stays.
+QUICK = replace(TOY, face_stages={name: replace(stage, course=FEW_STEPS) for name, stage in TOY.face_stages.items()})
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A toy that went all the way."""
-    run = ToyRun(tmp_path_factory.mktemp("run"), TOY, CPU)
+    run = Run(tmp_path_factory.mktemp("run"), QUICK, CPU)
     for stage in ("faces", "vae", "base", "identity", "write"):
         run.stage(stage)
     return run
@@ -106,11 +94,15 @@ def test_everything_is_stored_in_half_precision(run):
 def test_the_card_says_what_the_bundle_is_and_the_examples_are_of_held_out_people(run):
     assert "drawn" in (run.bundle / "README.md").read_text()
     assert open_bundle(run.bundle).described("es") == card.DESCRIPTION["es"]
-    examples = sorted(path.relative_to(run.bundle).as_posix() for path in (run.bundle / "examples").rglob("*.png"))
-    assert examples[:2] == ["examples/person-1/another.png", "examples/person-1/portrait.png"]
-    assert len(examples) == 2 * card.EXAMPLES
-    assert Image.open(run.bundle / examples[0]).size == (192, 192)
-    assert world.HELD_OUT_SEED != world.PEOPLE_SEED
+    portraits = open_bundle(run.bundle).examples()
+    assert portraits == [run.bundle / "examples" / f"person-{number}" / "1.png" for number in range(1, 7)]
+    assert Image.open(portraits[0]).size == (192, 192)
+
+
+def test_the_examples_can_be_evaluated_with_a_picture_to_compare_each_portrait_with(run):
+    people = people_in(run.bundle / "examples")
+    assert [person.references for person in people] == [(file,) for file in open_bundle(run.bundle).examples()]
+    assert all(person.others == (person.references[0].with_name("2.png"),) for person in people)
 
 
 def test_figures_stand_on_the_card(run, tmp_path):
@@ -264,11 +256,11 @@ def test_sizes_are_mostly_those_of_a_whole_picture():
 
 def test_a_stage_that_was_stopped_goes_on_as_if_it_had_not(run, tmp_path):
     """The same rows in the log, from one run of four steps and from one that was stopped after two."""
-    halves = ToyRun(tmp_path, TOY, CPU)
+    halves = Run(tmp_path, TOY, CPU)
     for steps in (2, 4):
         budget = replace(TOY.vae, steps=steps, learning_rate=TOY.vae.learning_rate)
-        ToyRun(tmp_path, replace(TOY, vae=flat(budget)), CPU).stage("vae")
-    whole = ToyRun(tmp_path / "whole", replace(TOY, vae=flat(TOY.vae)), CPU)
+        Run(tmp_path, replace(TOY, vae=flat(budget)), CPU).stage("vae")
+    whole = Run(tmp_path / "whole", replace(TOY, vae=flat(TOY.vae)), CPU)
     whole.stage("vae")
     assert losses(halves.output / "vae") == losses(whole.output / "vae")
 
@@ -298,13 +290,24 @@ def test_a_stage_that_was_killed_before_it_wrote_its_result_writes_it(run, tmp_p
     written = tmp_path / "vae" / "model" / "diffusion_pytorch_model.safetensors"
     before = load_file(written)
     written.unlink()
-    ToyRun(tmp_path, TOY, CPU).stage("vae")
+    Run(tmp_path, TOY, CPU).stage("vae")
     torch.testing.assert_close(load_file(written), before)
+
+
+def test_a_run_goes_on_elsewhere_from_its_results_alone(run, tmp_path):
+    unneeded = shutil.ignore_patterns("checkpoints", "ip-adapter.safetensors")
+    moved = Run(shutil.copytree(run.output, tmp_path / "run", ignore=unneeded), QUICK, CPU)
+    before = (moved.output / "base" / "log.jsonl").read_text()
+    for stage in ("faces", "vae", "base", "identity"):
+        moved.stage(stage)
+    assert (moved.output / "base" / "log.jsonl").read_text() == before
+    ours, theirs = (load_file(where.bundle / "ip-adapter.safetensors") for where in (moved, run))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_a_stage_that_comes_too_early_says_which_one_is_first(tmp_path):
     with pytest.raises(UserError, match="--stage vae"):
-        ToyRun(tmp_path, TOY, CPU).stage("base")
+        Run(tmp_path, TOY, CPU).stage("base")
 
 
 def test_a_budget_ends_with_its_minutes_or_its_steps():

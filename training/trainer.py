@@ -209,7 +209,7 @@ class TrainingRun:
             key_points=_without(batch.key_points, draws.without_control).to(device),
             text=text.to(dtype),
             pooled_text=pooled_text.to(dtype),
-            size_ids=size_ids.to(device),
+            size_ids=size_ids.to(device, non_blocking=True),
         )
         target = target_of(self.noise_schedule, latents, noise, timesteps)
         gamma = self.options.min_snr_gamma

@@ -20,8 +20,6 @@ USUAL_COUNT = 16
 MOST_PEOPLE = 1024
 SIZE = 128  # pixels
 AT_ONCE = 64  # pictures
-# Populations and scenes that no training draws from: another seed is another population.
-PEOPLE_SEED, SCENE_SEED, POSE_SEED = 8_600_101, 8_600_102, 8_600_103
 LEAST_SCALE = {"portrait": 0.5, "pose": 0.4}  # height of the face as a share of the picture
 MOST_ASIDE = 0.08  # a large face stays whole so far from the middle
 
@@ -51,16 +49,16 @@ def drawn_people(count: int, references: int = 1) -> tuple[list[Person], list[Im
     """
     world = _face_world()
     each = references + 1
-    persons = world.people(range(count), PEOPLE_SEED).repeat_interleave(each, 0)
-    scenes = _closer(world.scenes(range(count * each), SCENE_SEED), "portrait")
+    persons = world.people(range(count), world.seeds.EVALUATED_PEOPLE).repeat_interleave(each, 0)
+    scenes = _closer(world.scenes(range(count * each), world.seeds.EVALUATED_SCENES), "portrait")
     photograph, natural = scenes.style * 0, scenes.hair_dye * 0  # the first of their tables
     pictures = _pictures(world, persons, replace(scenes, style=photograph, hair_dye=natural))
     people = []
     for number in range(count):
         own = tuple(pictures[number * each : (number + 1) * each])
         people.append(Person(f"drawn-{number:04d}", own[:references], own[references:]))
-    posing = world.people(range(count), POSE_SEED)
-    return people, _pictures(world, posing, _closer(world.scenes(range(count), POSE_SEED), "pose"))
+    posing = world.people(range(count), world.seeds.EVALUATED_POSES)
+    return people, _pictures(world, posing, _closer(world.scenes(range(count), world.seeds.EVALUATED_POSES), "pose"))
 
 
 def _face_world() -> ModuleType:

@@ -93,13 +93,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{file}» del paquete ocupa {size}; puede ocupar {most} como mucho. Reduce los tamaños en la receta.",
         "“{file}” of the bundle takes {size}; it may take {most} at most. Make the sizes of the recipe smaller.",
     ),
-    "training.no_face_pack": (
-        "Los modelos de caras no se entrenaron en «{folder}»; arriba se dice por qué. Repite la orden para continuar.",
-        "The face models were not trained in “{folder}”; the reason is above. Repeat the command to go on.",
-    ),
     "training.stage_missing": (
         "En «{folder}» falta lo que entrena la etapa «{stage}». Ejecútala antes: --stage {stage}.",
         "“{folder}” lacks what stage “{stage}” trains. Run it first: --stage {stage}.",
+    ),
+    "training.stage_brought": (
+        "«{file}» ya está y no hay punto guardado desde el que seguir: se usa tal como está. Bórralo para entrenarlo.",
+        "“{file}” is there, without a checkpoint to go on from: it is used as it is. Delete it to have it trained.",
     ),
     "training.small_bundle": ("✅ {folder}: {size}", "✅ {folder}: {size}"),
 }

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.face_pack.constants import constant
+from training.face_world.constants import constant
 
 CROP = 112  # pixels, side of an aligned crop
 # Where ArcFace wants the eyes, the tip of the nose and the corners of the mouth in it.

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from training.face_pack.alignment import aligned
 from training.face_pack.detector import Detector, anchors, decoded
 from training.face_pack.detector_loss import overlaps
-from training.face_pack.pool import HELD_OUT_SEED, LABELS, rendered
+from training.face_pack.pool import LABELS, rendered
 from training.face_pack.traits import CLASSES, SIDE, TraitClassifier
-from training.face_world import Rendering, scenes
+from training.face_world import Rendering, scenes, seeds
 
 ENLARGED = 640  # pixels: what insightface makes of a picture before it looks for faces
 
@@ -22,7 +22,7 @@ ENLARGED = 640  # pixels: what insightface makes of a picture before it looks fo
 def held_out(count: int, device: torch.device, turn: int = 0) -> Rendering:
     """`count` people nobody has seen; each `turn` shows them in other scenes."""
     numbers = torch.arange(count)
-    return rendered(numbers + turn * count, numbers, SIDE, HELD_OUT_SEED, device)
+    return rendered(numbers + turn * count, numbers, SIDE, seeds.FACE_PACK_CHECK, device)
 
 
 @torch.no_grad()
@@ -61,7 +61,7 @@ def named(network: TraitClassifier, device: torch.device, count: int = 512) -> d
     """The share of pictures of which each trait is named rightly."""
     network.eval()
     answers = network(held_out(count, device).picture * 2 - 1)
-    shown = scenes(torch.arange(count), HELD_OUT_SEED).to(device)
+    shown = scenes(torch.arange(count), seeds.FACE_PACK_CHECK).to(device)
     return {
         name: float((said.argmax(1) == getattr(shown, label)).float().mean())
         for name, label, said in zip(CLASSES, LABELS, answers)

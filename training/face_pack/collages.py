@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from training.face_pack.alignment import inverse, moved, sampled, turned
-from training.face_pack.constants import constant
 from training.face_pack.detector_loss import Faces
 from training.face_pack.dice import Dice
 from training.face_pack.pool import Drawing, Pool
 from training.face_pack.spoiling import recoloured, spoiled
+from training.face_world.constants import constant
 
 LEAST_FACE = 12.0  # pixels, height in the collage
 MOST_FACE = 1.2  # of a cell's side: tight crops

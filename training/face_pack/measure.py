@@ -27,9 +27,9 @@ from ip_adapter.errors import InstantIDError
 from training.face_pack.alignment import aligned
 from training.face_pack.detector_loss import overlaps
 from training.face_pack.export import FILES
-from training.face_pack.pool import HELD_OUT_SEED, LABELS, rendered
+from training.face_pack.pool import LABELS, rendered
 from training.face_pack.traits import CLASSES, SIDE
-from training.face_world import Rendering, scenes
+from training.face_world import Rendering, scenes, seeds
 from training.face_world.backgrounds import backgrounds
 from training.face_world.geometry import pixel_middles
 
@@ -65,7 +65,7 @@ def measure(bundle: Path, people: int = 256, side: int = SIDE) -> Figures:
     """
     analyser = FaceAnalyser(bundle / Path(FILES["detector"]).parent)
     numbers = torch.arange(2 * people)
-    scene = rendered(numbers, numbers % people, side, HELD_OUT_SEED, "cpu")
+    scene = rendered(numbers, numbers % people, side, seeds.FACE_PACK_CHECK, "cpu")
     start = time.perf_counter()
     seen = [analyser.find(photo) for photo in photos(scene.picture)]
     seconds = (time.perf_counter() - start) / len(seen)
@@ -124,7 +124,7 @@ def right_one(faces: Sequence[Face], box: Tensor) -> Face | None:
 def traits_named(file: Path, scene: Rendering, numbers: Tensor) -> dict[str, float]:
     """How often each trait is named rightly."""
     pictures = F.interpolate(scene.picture, (SIDE, SIDE), mode="area")
-    shown = scenes(numbers, HELD_OUT_SEED)
+    shown = scenes(numbers, seeds.FACE_PACK_CHECK)
     return {
         name: float((said.argmax(1) == getattr(shown, label)).float().mean())
         for name, label, said in zip(CLASSES, LABELS, answers(file, pictures))
@@ -142,7 +142,7 @@ def empty_places(side: int) -> Tensor:
     """Backgrounds without anyone, (PLACES, 3, side, side)."""
     across = pixel_middles(side, torch.device("cpu")) * 2 - 1
     x, y = across.expand(1, side, side), across[:, None].expand(1, side, side)
-    return backgrounds(scenes(range(PLACES), HELD_OUT_SEED), x, y).clamp(0, 1)
+    return backgrounds(scenes(range(PLACES), seeds.FACE_PACK_CHECK), x, y).clamp(0, 1)
 
 
 def bgrs(pictures: Tensor) -> list[np.ndarray]:

@@ -15,10 +15,8 @@ from torch import Tensor
 from training.face_pack.dice import Dice
 from training.face_world import Rendering, people, render, scenes
 
-# Of people and scenes that nothing here is trained on. The stages' own are numbered from 1.
-HELD_OUT_SEED = 0
 LABELS = ("style", "background", "expression", "hair_dye")
-RENDERED_AT_ONCE = 2**22  # pixels
+RENDERED_AT_ONCE = 2**24  # pixels
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,7 @@ class Pool:
     def go_to(self, step: int) -> None:
         """Hold the pictures of this step: `count` in a row, starting `fresh` further on with each step."""
         some = max(min(RENDERED_AT_ONCE // self.size.side**2, self.size.count // 8), 1)
+        some = some if self.size.fresh else self.size.count  # a pool that stays is made at once
         first = step * self.size.fresh // some * some
         wanted = range(first, first + self.size.count)
         if wanted == self._held:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.face_pack.constants import constant
 from training.face_pack.dice import Dice
+from training.face_world.constants import constant
 
 LUMA = (0.299, 0.587, 0.114)
 BLOCK = 8  # JPEG's

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,11 +12,13 @@ from torch import nn
 
 from instantid.messages import user_error
 from training.face_pack.checks import found, named, top_one
+from training.face_pack.collages import Layout
 from training.face_pack.course import Course, Task, train
 from training.face_pack.detector import Detector
+from training.face_pack.pool import PoolSize
 from training.face_pack.recognisers import Recogniser, Scorer
 from training.face_pack.train_detector import DetectorOptions, DetectorTask
-from training.face_pack.train_recogniser import RECOGNISER, SCORER, RecogniserTask
+from training.face_pack.train_recogniser import RECOGNISER, SCORER, RecogniserTask, few_people
 from training.face_pack.train_traits import TraitOptions, TraitTask
 from training.face_pack.traits import TraitClassifier
 from training.face_pack.weights import save_weights
@@ -63,6 +66,35 @@ STAGES: dict[str, Stage] = {
     ),
 }
 
+# The same networks after a few steps on a few pictures: to try the machinery. Only the detector is of some use.
+FEW_STEPS = Course(steps=2, learning_rate=1e-3, log_every=1)
+TOY: dict[str, Stage] = {
+    "detector": replace(
+        STAGES["detector"],
+        task=lambda device: DetectorTask(DetectorOptions((PoolSize(128, 16, 0),), (Layout(128, 1, 8),)), device),
+        course=Course(steps=400, learning_rate=3e-3, warm_up=10, weight_decay=0.0),
+        check=partial(found, count=4),
+    ),
+    "recogniser": replace(
+        STAGES["recogniser"],
+        task=lambda device: RecogniserTask(few_people(RECOGNISER), device),
+        course=FEW_STEPS,
+        check=partial(top_one, count=4),
+    ),
+    "scorer": replace(
+        STAGES["scorer"],
+        task=lambda device: RecogniserTask(few_people(SCORER), device),
+        course=FEW_STEPS,
+        check=partial(top_one, count=4),
+    ),
+    "traits": replace(
+        STAGES["traits"],
+        task=lambda device: TraitTask(TraitOptions(PoolSize(64, 8, 0), batch=4), device),
+        course=FEW_STEPS,
+        check=partial(named, count=4),
+    ),
+}
+
 
 def weights_file(output: Path, stage: str) -> Path:
     """Where a stage leaves its network."""
@@ -75,7 +107,7 @@ def run_stage(
     minutes: float,
     device: torch.device,
     write: Callable[[str], None] = print,
-    stages: dict[str, Stage] = STAGES,
+    stages: Mapping[str, Stage] = STAGES,
 ) -> Path:
     """Train one network and keep its weights; a stage that was stopped goes on, one that is finished is left alone.
 

@@ -12,8 +12,7 @@ from training.face_pack.detector import Detector, anchors, decoded
 from training.face_pack.detector_loss import detector_loss
 from training.face_pack.dice import Dice
 from training.face_pack.pool import Pool, PoolSize
-
-SEED = 1
+from training.face_world import seeds
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class DetectorOptions:
         Layout(192, 1, 128),
         Layout(128, 1, 192),
     )
-    seed: int = SEED
+    seed: int = seeds.DETECTOR
 
 
 class DetectorTask:

@@ -5,7 +5,7 @@ Source: Wang et al. 2018, "CosFace: Large Margin Cosine Loss for Deep Face Recog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from training.face_pack.dice import Dice
 from training.face_pack.pool import Pool, PoolSize
 from training.face_pack.recognisers import EMBEDDING_WIDTH, Recogniser, Scorer
 from training.face_pack.spoiling import spoiled
+from training.face_world import seeds
 
 PEOPLE = 8192
 COLOURS = 0.4  # how much colours are changed: skin, eyes and hair tell people apart
@@ -36,8 +37,13 @@ class RecogniserOptions:
     scale: float = 32.0
 
 
-RECOGNISER = RecogniserOptions(Recogniser, seed=2)
-SCORER = RecogniserOptions(Scorer, seed=3)
+RECOGNISER = RecogniserOptions(Recogniser, seed=seeds.RECOGNISER)
+SCORER = RecogniserOptions(Scorer, seed=seeds.SCORER)
+
+
+def few_people(options: RecogniserOptions) -> RecogniserOptions:
+    """The same for four people, without a margin: it can be learned in a few steps."""
+    return replace(options, pools=(PoolSize(64, 8, 0, 4),), batches=(6,), people=4, margin=0.0)
 
 
 class RecogniserTask:

@@ -12,8 +12,8 @@ from training.face_pack.dice import Dice
 from training.face_pack.pool import LABELS, Pool, PoolSize
 from training.face_pack.spoiling import spoiled
 from training.face_pack.traits import SIDE, TraitClassifier
+from training.face_world import seeds
 
-SEED = 4
 COLOURS = 0.15  # how much colours are changed: they are part of a style
 
 
@@ -21,7 +21,7 @@ COLOURS = 0.15  # how much colours are changed: they are part of a style
 class TraitOptions:
     pool: PoolSize = field(default_factory=lambda: PoolSize(SIDE, 8192, 32))
     batch: int = 256
-    seed: int = SEED
+    seed: int = seeds.TRAITS
 
 
 class TraitTask:

@@ -5,8 +5,10 @@ An integer hash gives the same bits on every device, which torch's generators do
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +16,23 @@ from torch import Tensor
 
 from instantid.messages import user_error
 
+Number = TypeVar("Number", int, Tensor)
+
 LOW_32 = 0xFFFFFFFF
 MOST_INDEX = 2**40
 
 
 def uniform(indices: Tensor, seed: int, purpose: str, count: int) -> Tensor:
     """Numbers in [0, 1), float32 (b, count), for `indices` (b,); other seeds and purposes give others."""
-    stream = _mixed(torch.tensor(zlib.crc32(f"{seed} {purpose}".encode()), device=indices.device))
+    stream = _mixed(zlib.crc32(f"{seed} {purpose}".encode()))
     rows = _mixed(_mixed(indices.long() ^ stream) + (indices.long() >> 32))  # (b,)
-    columns = torch.arange(1, count + 1, device=indices.device) * 0x9E3779B1
-    return (_mixed(rows[:, None] + _mixed(columns)) >> 8).float() / 2**24
+    return (_mixed(rows[:, None] + _columns(count, indices.device)) >> 8).float() / 2**24
+
+
+@functools.lru_cache(maxsize=64)
+def _columns(count: int, device: torch.device) -> Tensor:
+    """What tells the numbers of one index apart, (count,)."""
+    return _mixed(torch.arange(1, count + 1, device=device) * 0x9E3779B1)
 
 
 def as_indices(indices: Iterable[int] | Tensor) -> Tensor:
@@ -44,7 +53,7 @@ def smooth_noise(indices: Tensor, purpose: str, cells: int, size: int) -> Tensor
     return F.interpolate(grid, (size, size), mode="bilinear" if cells > size // 2 else "bicubic")[:, 0].clamp(0, 1)
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _mixed(x: Number) -> Number:
     """32 bits of `x` shuffled so that neighbours share nothing (lowbias32 of Wellons' hash-prospector)."""
     x = x & LOW_32
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & LOW_32

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
 
+from training.face_world.constants import constant
 from training.face_world.geometry import NOSE_HEIGHT, Turn, in_pixels
 from training.face_world.scene import EXPRESSIONS, Scenes
 from training.face_world.traits import value
@@ -86,8 +87,7 @@ class Face:
 def planned(persons: Tensor, scenes: Scenes) -> Face:
     """Where the features are."""
     names = tuple(Expression.__dataclass_fields__)
-    table = torch.tensor([[getattr(LOOKS[look], name) for name in names] for look in EXPRESSIONS])
-    numbers = table.to(persons.device)
+    numbers = constant(tuple(astuple(LOOKS[look]) for look in EXPRESSIONS), persons.device)
     numbers = torch.lerp(numbers[0], numbers[scenes.expression], scenes.intensity[:, None])
     look = {name: numbers[:, i, None, None] for i, name in enumerate(names)}
     length = value(persons, "face_height")

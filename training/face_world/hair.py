@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from training.face_world.canvas import (
     rounded,
     smooth_step,
 )
+from training.face_world.constants import constant
 from training.face_world.face import Face
 from training.face_world.geometry import View
 from training.face_world.head import CROWN, SKULL_HEIGHT, TEMPLE, Light, hair_shadow, shaded, skin_of
@@ -111,10 +112,10 @@ class Hair:
 
 def combed(persons: Tensor, scenes: Scenes, view: View) -> Hair:
     """The shape and colour of the hair."""
-    rows = torch.tensor([[getattr(CUTS[name], field) for field in Cut.__dataclass_fields__] for name in HAIR_STYLES])
-    numbers = rows.to(persons.device)[choice(persons, "hair_style")]
+    rows = constant(tuple(astuple(CUTS[name]) for name in HAIR_STYLES), persons.device)
+    numbers = rows[choice(persons, "hair_style")]
     cut = {name: numbers[:, i, None, None] for i, name in enumerate(Cut.__dataclass_fields__)}
-    pressed = torch.isin(scenes.accessory, torch.tensor(HATS, device=persons.device))[:, None, None]
+    pressed = torch.isin(scenes.accessory, constant(HATS, persons.device))[:, None, None]
     for name in ("top", "bun", "spikes", "lift"):
         cut[name] = cut[name] * ~pressed
     parting = value(persons, "hair_parting")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from training.face_world.constants import constant
+
 SKIN = ("#fbe0d0", "#f4ccb2", "#e6b491", "#cf9871", "#ae7653", "#8a5a3f", "#65402d")
 ROSY, GOLDEN = (1.02, 0.96, 0.97), (0.99, 1.0, 0.90)
 HAIR = (
@@ -49,12 +51,12 @@ DYES = {
 
 def rgb(*colours: str | tuple[float, float, float], like: Tensor) -> Tensor:
     """Colours such as "#fbdcc6" as numbers on the device of `like`: (3,) for one, (n, 3) for several."""
-    numbers = [
-        tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)) if isinstance(colour, str) else colour
-        for colour in colours
-    ]
-    table = torch.tensor(numbers, dtype=torch.float32, device=like.device)
+    table = constant(tuple(map(_numbers, colours)), like.device)
     return table[0] if len(colours) == 1 else table
+
+
+def _numbers(colour: str | tuple[float, float, float]) -> tuple[float, ...]:
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)) if isinstance(colour, str) else colour
 
 
 def along(colours: tuple[str, ...], place: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from training.face_world.styles import styled
 from training.face_world.traits import check_people
 
 LEAST_SIZE, MOST_SIZE = 64, 2048
-PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**22}  # so many stay in the cache of a processor, or fill a card
+PIXELS_AT_ONCE = {"cpu": 2**18, "cuda": 2**24}  # so many stay in the cache of a processor, or fill a card
 PEN = 0.0042  # half the width of a contour, as a share of the picture's side, for a face of middle size
 GOLDEN_LIGHT, BLUE_LIGHT = (1.10, 1.0, 0.84), (0.88, 0.97, 1.12)
 

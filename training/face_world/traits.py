@@ -13,6 +13,7 @@ from torch import Tensor
 
 from instantid.messages import user_error
 from training.face_world.chance import as_indices, uniform
+from training.face_world.constants import constant
 
 HAIR_STYLES = (
     "bald",
@@ -44,10 +45,10 @@ class Trait:
     choices: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()  # how often each choice is met; equal shares where empty
 
-    def bounds(self) -> Tensor:
-        """Where in 0 … 1 one choice ends and the next begins, (choices - 1,)."""
+    def bounds(self) -> tuple[float, ...]:
+        """Where in 0 … 1 one choice ends and the next begins, choices - 1 of them."""
         shares = torch.tensor(self.shares or (1.0,) * len(self.choices))
-        return (shares / shares.sum()).cumsum(0)[:-1]
+        return tuple((shares / shares.sum()).cumsum(0)[:-1].tolist())
 
 
 TRAITS: dict[str, Trait] = {
@@ -100,7 +101,7 @@ def people(indices: Iterable[int] | Tensor, seed: int = 0) -> Tensor:
     persons[:, NAMES.index("eye_colour")] *= 1 - 0.55 * persons[:, NAMES.index("skin_tone")]
     # Beards with long hair are rare, as they are outside: most such people lose theirs to the first choice.
     beard, shave = NAMES.index("beard"), uniform(indices, seed, "shave", 1)[:, 0]
-    long_hair = torch.isin(choice(persons, "hair_style"), torch.tensor(LONG_HAIR, device=persons.device))
+    long_hair = torch.isin(choice(persons, "hair_style"), constant(LONG_HAIR, persons.device))
     shaven = long_hair & (shave < 0.85)
     persons[:, beard] = torch.where(shaven, persons[:, beard] * 0.5, persons[:, beard])
     return persons
@@ -109,16 +110,14 @@ def people(indices: Iterable[int] | Tensor, seed: int = 0) -> Tensor:
 def value(persons: Tensor, name: str) -> Tensor:
     """A trait on its own scale, (n, 1, 1), ready to meet fields of pixels."""
     trait = TRAITS[name]
-    return torch.lerp(
-        torch.tensor(trait.least, device=persons.device),
-        torch.tensor(trait.most, device=persons.device),
-        persons[:, NAMES.index(name)],
-    )[:, None, None]
+    least, most = constant((trait.least, trait.most), persons.device)
+    return torch.lerp(least, most, persons[:, NAMES.index(name)])[:, None, None]
 
 
 def choice(persons: Tensor, name: str) -> Tensor:
     """Which of its choices a trait has taken, int64 (n,)."""
-    return torch.bucketize(persons[:, NAMES.index(name)].contiguous(), TRAITS[name].bounds().to(persons.device))
+    bounds = constant(TRAITS[name].bounds(), persons.device)
+    return torch.bucketize(persons[:, NAMES.index(name)].contiguous(), bounds)
 
 
 def check_people(persons: Tensor) -> None:

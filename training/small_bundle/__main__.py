@@ -18,8 +18,12 @@ import torch
 
 from instantid.bundle import readable_size
 from instantid.loading import quiet_libraries
-from instantid.messages import explain, machine_error, say, system_language
+from instantid.messages import explain, say, system_language
 from ip_adapter.errors import InstantIDError
+from training import checkpoints
+from training.face_pack.__main__ import train_face_pack
+from training.face_pack.embedder import Embedder
+from training.face_pack.stages import weights_file
 from training.small_bundle.base import train_base
 from training.small_bundle.card import check_sizes, files_of, write_card
 from training.small_bundle.identity import Embeds, train_identity
@@ -28,6 +32,12 @@ from training.small_bundle.stage import Budget
 from training.small_bundle.vae import train_vae
 
 STAGES = ("faces", "vae", "base", "identity", "write")
+# What a stage writes last.
+RESULTS = {
+    "vae": "vae/model/diffusion_pytorch_model.safetensors",
+    "base": "bundle/base/model_index.json",
+    "identity": "bundle/ip-adapter.safetensors",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Run:
         return self.output / "bundle"
 
     def stage(self, name: str, minutes: float | None = None, figures: str = "") -> None:
-        """Train one of `STAGES`, or go on with it.
+        """Train one of `STAGES`, or go on with it. A result without a checkpoint came from elsewhere, and stays.
 
         Args:
             minutes: for this stage instead of the recipe's, those of earlier runs included.
@@ -52,7 +62,9 @@ class Run:
         Raises: InstantIDError in one sentence.
         """
         recipe = self.recipe
-        if name == "faces":
+        if self.is_brought(name):
+            print(say("training.stage_brought", system_language(), file=self.output / RESULTS[name]))
+        elif name == "faces":
             self.faces(recipe.face_minutes if minutes is None else minutes)
         elif name == "vae":
             budget = with_minutes(recipe.vae, minutes)
@@ -68,19 +80,18 @@ class Run:
         else:
             self.write(figures)
 
-    def faces(self, minutes: float) -> None:
-        """The face pack, by its own command."""
-        from training.face_pack.__main__ import main as train_face_pack
+    def is_brought(self, name: str) -> bool:
+        """Whether the result of a stage is there, and nothing to go on from."""
+        checkpoint = checkpoints.latest(self.output / name / "checkpoints")
+        return name in RESULTS and checkpoint is None and (self.output / RESULTS[name]).is_file()
 
-        code = train_face_pack(["--output", str(self.output), "--minutes", str(minutes), "--device", str(self.device)])
-        if code:
-            raise machine_error("training.no_face_pack", folder=self.output)
+    def faces(self, minutes: float) -> None:
+        """The face pack, as its own command trains it."""
+        stages = self.recipe.face_stages
+        train_face_pack(self.output, minutes, self.device, list(stages), stages)
 
     def embedder(self, device: torch.device) -> Embeds:
         """The recogniser of the face pack."""
-        from training.face_pack.embedder import Embedder
-        from training.face_pack.stages import weights_file
-
         return Embedder.load(weights_file(self.output, "recogniser"), device)
 
     def write(self, figures: str = "") -> None:

@@ -23,7 +23,9 @@ from instantid.small_base import (
     write_tokenizer,
 )
 from training.draws import DropRates, draw
+from training.face_world import seeds
 from training.face_world.chance import uniform
+from training.face_world.constants import constant
 from training.identity_model import stored, write_model
 from training.latents import latents_of, moments_of
 from training.losses import min_snr_weights, noise_schedule, prediction_loss
@@ -31,7 +33,7 @@ from training.small_bundle.models import FACTOR, Sizes, encoded, new_text_encode
 from training.small_bundle.pool import Examples, Pool, Supply
 from training.small_bundle.sheet import save_sheet
 from training.small_bundle.stage import Budget, Stage, half_precision
-from training.small_bundle.world import BASE_SEED, drawn, nothing_said, prompts
+from training.small_bundle.world import drawn, nothing_said, prompts
 
 WITHOUT_TEXT = 0.1  # share of examples whose text asks for nothing
 GAMMA = 5.0  # bound of the signal-to-noise weights
@@ -88,16 +90,16 @@ def train_base(
 
     @torch.no_grad()
     def make(numbers: Tensor) -> Examples:
-        pictures = drawn(numbers, sizes.side, BASE_SEED, device)
-        ids = token_ids(tokenizer, prompts(pictures.scenes, BASE_SEED))
+        pictures = drawn(numbers, sizes.side, seeds.BASE_SCENES, device)
+        ids = token_ids(tokenizer, prompts(pictures.scenes, seeds.BASE_SCENES))
         return {
             "moments": moments_of(vae, pictures.rendering.picture * 2 - 1).half(),
             "ids": ids.to(device),
         }
 
-    torch.manual_seed(BASE_SEED)
+    torch.manual_seed(seeds.BASE_SCENES)
     model = BaseModel(sizes).to(device).train()
-    pool, schedule = Pool(make, supply, BASE_SEED), noise_schedule(sdxl_scheduler().config)
+    pool, schedule = Pool(make, supply, seeds.BASE_SCENES), noise_schedule(sdxl_scheduler().config)
     nothing = token_ids(tokenizer, nothing_said()).to(device)
     latent_shape = (sizes.latent_channels, sizes.latent_side, sizes.latent_side)
     rates = DropRates(identity=0, text=WITHOUT_TEXT, both=0, control=0)
@@ -105,10 +107,10 @@ def train_base(
     def loss(step: int) -> dict[str, Tensor]:
         examples, _ = pool.pick(step, batch_size)
         numbers = torch.arange(step * batch_size, (step + 1) * batch_size, device=device)
-        draws = draw(numbers, latent_shape, schedule.config.num_train_timesteps, rates, BASE_SEED, device)
+        draws = draw(numbers, latent_shape, schedule.config.num_train_timesteps, rates, seeds.BASE_SCENES, device)
         latents = latents_of(vae, examples["moments"], draws)
         noisy = schedule.add_noise(latents, draws.noise, draws.timesteps)
-        chance = uniform(numbers, BASE_SEED, "texts and sizes", 8)
+        chance = uniform(numbers, seeds.BASE_SCENES, "texts and sizes", 8)
         ids = torch.where(draws.without_text[:, None], some_of(nothing, chance[:, 0]), examples["ids"])
         with half_precision(device):
             noise = model(noisy, draws.timesteps, ids, size_ids(sizes.side, chance[:, 1:]))
@@ -132,7 +134,7 @@ def some_of(rows: Tensor, chance: Tensor) -> Tensor:
 
 def size_ids(side: int, chance: Tensor) -> Tensor:
     """SDXL's sizes (b, 6) by chance (b, 7): those of a whole picture, or any."""
-    whole = torch.tensor([side, side, 0, 0, side, side], device=chance.device, dtype=torch.float32)
+    whole = constant((side, side, 0, 0, side, side), chance.device)
     drawn_sizes = ((LEAST_SIZE + chance[:, 1:] * (MOST_SIZE - LEAST_SIZE)) / FACTOR).round() * FACTOR
     drawn_sizes[:, 2:4] -= LEAST_SIZE  # where the picture was cut: from 0 on
     return torch.where(chance[:, :1] < OTHER_SIZES, drawn_sizes, whole)

@@ -10,16 +10,16 @@ import torch
 from instantid.bundle import readable_size
 from instantid.messages import user_error
 from instantid.small_base import write_json
-from training.face_world import people, render
+from training.face_world import people, render, seeds
 from training.face_world import scenes as scenes_of
 from training.face_world.scene import EXPRESSIONS
 from training.small_bundle.sheet import as_pil
-from training.small_bundle.world import HELD_OUT_SEED, as_portraits
+from training.small_bundle.world import as_portraits
 
 MOST_BYTES, MOST_BYTES_OF_A_FILE = 45_000_000, 15_000_000
 EXAMPLES, EXAMPLE_SIZE = 6, 192  # people, pixels
 EXAMPLE_PEOPLE, EXAMPLE_SCENES = 10_000, 20_000  # first of their numbers
-PICTURES = ("portrait", "another")  # of each person; the second one is for comparing
+PICTURES = ("1", "2")  # of each person: the portrait that is drawn from, and one to compare with
 
 DESCRIPTION = {
     "es": "Modelo pequeño de personas dibujadas (128×128), entrenado desde cero: enseña cómo funciona, no hace fotos",
@@ -91,10 +91,10 @@ def write_card(bundle: Path, latent_channels: int, heads: int, figures: str = ""
 
 def write_examples(folder: Path) -> None:
     """A folder for each of a few people who were never trained on: a portrait, and another picture to compare with."""
-    persons = people(range(EXAMPLE_PEOPLE, EXAMPLE_PEOPLE + EXAMPLES), HELD_OUT_SEED).repeat_interleave(
+    persons = people(range(EXAMPLE_PEOPLE, EXAMPLE_PEOPLE + EXAMPLES), seeds.WATCHED).repeat_interleave(
         len(PICTURES), 0
     )
-    scenes = scenes_of(range(EXAMPLE_SCENES, EXAMPLE_SCENES + len(persons)), HELD_OUT_SEED)
+    scenes = scenes_of(range(EXAMPLE_SCENES, EXAMPLE_SCENES + len(persons)), seeds.WATCHED)
     shown = as_portraits(scenes, torch.ones(len(persons), dtype=torch.bool))
     calm = torch.arange(len(persons)) % len(PICTURES) == 0
     neutral = torch.full_like(shown.expression, EXPRESSIONS.index("neutral"))

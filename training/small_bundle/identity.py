@@ -17,6 +17,7 @@ from torch import Tensor
 from instantid.bundle import Bundle, check_base
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline, draw_kps
 from training.data import Batch, Source
+from training.face_world import seeds
 from training.face_world.chance import uniform
 from training.identity_model import training_pipeline, write_identity
 from training.journal import append_row, keep_rows
@@ -27,7 +28,7 @@ from training.small_bundle.models import encoded, identity_sizes
 from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.recipe import Recipe
 from training.small_bundle.sheet import save_sheet
-from training.small_bundle.world import HELD_OUT_SEED, IDENTITY_SEED, PICTURES_EACH, drawn, prompts
+from training.small_bundle.world import PICTURES_EACH, drawn, prompts
 from training.trainer import PRECISIONS, Progress, accelerator_for, train
 
 FROM_PORTRAIT = 0.6  # share of examples whose embedding is of the person's portrait; the others': of any other picture
@@ -68,7 +69,7 @@ def train_identity(
         description="",
     )
     dtype = PRECISIONS[options.mixed_precision]
-    pipeline = training_pipeline(base, device, dtype, **identity_sizes(recipe.sizes), seed=IDENTITY_SEED)
+    pipeline = training_pipeline(base, device, dtype, **identity_sizes(recipe.sizes), seed=seeds.IDENTITY_SCENES)
     pipeline.vae.eval()
     embedder = load_embedder(device)
     watch = Watch(accelerator, pipeline, embedder, recipe, output)
@@ -98,7 +99,7 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         keep_checkpoints=1,
         log_every=budget.log_every,
         validate_every=1000,
-        seed=IDENTITY_SEED,
+        seed=seeds.IDENTITY_SCENES,
     )
 
 
@@ -111,23 +112,24 @@ def source_of(
 
     @torch.no_grad()
     def make(numbers: Tensor) -> Examples:
-        pictures = drawn(numbers, side, IDENTITY_SEED, device)
+        pictures = drawn(numbers, side, seeds.IDENTITY_SCENES, device)
         rendering = pictures.rendering
         return {
             "moments": moments_of(pipeline.vae, rendering.picture * 2 - 1).half(),
             "key_points": key_point_pictures(rendering.key_points, side, threads).to(device),
             "embeddings": embedder.embed(rendering.picture, shaken(rendering.key_points, numbers.to(device))),
-            "ids": token_ids(tokenizer, prompts(pictures.scenes, IDENTITY_SEED)).to(device),
+            "ids": token_ids(tokenizer, prompts(pictures.scenes, seeds.IDENTITY_SCENES)).to(device),
         }
 
-    pool = Pool(make, recipe.identity_supply, IDENTITY_SEED)
+    pool = Pool(make, recipe.identity_supply, seeds.IDENTITY_SCENES)
 
     @torch.no_grad()
     def batch_of(numbers: list[int]) -> Batch:
         examples, picked = pool.pick(numbers[0] // len(numbers), len(numbers))
+        others = other_pictures(picked, torch.tensor(numbers).to(device, non_blocking=True))
         return Batch(
             key_points=examples["key_points"].float() / 255,
-            embeddings=pool.column("embeddings", other_pictures(picked, torch.tensor(numbers).to(device))),
+            embeddings=pool.column("embeddings", others),
             moments=examples["moments"],
             text=encoded(pipeline.text_encoder, pipeline.text_encoder_2, examples["ids"]),
         )
@@ -140,7 +142,7 @@ def source_of(
 
 def other_pictures(numbers: Tensor, examples: Tensor) -> Tensor:
     """For each picture another one of its person, (b,), by the example's number: often the portrait."""
-    chance, step = uniform(examples, IDENTITY_SEED, "sources", 2).unbind(1)
+    chance, step = uniform(examples, seeds.IDENTITY_SCENES, "sources", 2).unbind(1)
     place = numbers % PICTURES_EACH
     others = (place + 1 + (step * (PICTURES_EACH - 1)).long()) % PICTURES_EACH
     portrait = (place > 0) & (chance < FROM_PORTRAIT)
@@ -150,7 +152,7 @@ def other_pictures(numbers: Tensor, examples: Tensor) -> Tensor:
 def shaken(key_points: Tensor, numbers: Tensor) -> Tensor:
     """Key points (b, 5, 2) as a detector might find them."""
     eyes = (key_points[:, 0] - key_points[:, 1]).norm(dim=-1)[:, None, None]
-    chance = uniform(numbers, IDENTITY_SEED, "shaken", 2 * 5 * 2).view(2, -1, 5, 2)
+    chance = uniform(numbers, seeds.IDENTITY_SCENES, "shaken", 2 * 5 * 2).view(2, -1, 5, 2)
     return key_points + SHAKEN * eyes * (chance[0] - chance[1]) * 6**0.5  # a triangle of deviation 1
 
 
@@ -178,10 +180,10 @@ class Watch:
         self.accelerator, self.pipeline, self.embedder, self.output = accelerator, pipeline, embedder, output
         device, side, count = accelerator.device, recipe.sizes.side, recipe.watched
         numbers = torch.arange(recipe.gallery) * PICTURES_EACH
-        portraits = drawn(numbers, side, HELD_OUT_SEED, device, HELD_OUT_SEED).rendering
+        portraits = drawn(numbers, side, seeds.WATCHED, device, seeds.WATCHED).rendering
         self.gallery = embedder.embed(portraits.picture, portraits.key_points)
         self.portraits = portraits.picture[:count]
-        self.key_points = drawn(numbers[:count] + 1, side, HELD_OUT_SEED, device, HELD_OUT_SEED).rendering.key_points
+        self.key_points = drawn(numbers[:count] + 1, side, seeds.WATCHED, device, seeds.WATCHED).rendering.key_points
         self.side = side
 
     @torch.no_grad()

@@ -21,10 +21,10 @@ Examples = dict[str, Tensor]  # name -> (b, …), example by example
 class Supply:
     """How many examples there are, and how fast they change. `first` and `most` are multiples of `fresh`."""
 
-    first: int = 8192  # before the first step
-    fresh: int = 256  # made at once
-    every: int = 8  # steps between
-    most: int = 65536  # held; then the oldest go
+    first: int  # before the first step
+    fresh: int  # made at once: about ten thousand launches for any number of pictures
+    every: int  # steps between
+    most: int  # held; then the oldest go
 
     def at(self, step: int) -> range:
         """The numbers of the examples in the pool at a step."""
@@ -50,7 +50,7 @@ class Pool:
         held = self.supply.at(step)
         self._fill(held)
         device = next(iter(self._ring.values())).device
-        chance = uniform(torch.tensor([step], device=device), self.seed, "picks", count)[0]
+        chance = uniform(torch.full((1,), step, device=device), self.seed, "picks", count)[0]
         numbers = held.start + (chance.double() * len(held)).long()
         return {name: self.column(name, numbers) for name in self._ring}, numbers
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from training.face_pack import stages as face_stages
+from training.face_pack.stages import Stage as FaceStage
 from training.small_bundle.models import Sizes
 from training.small_bundle.pool import Supply
 from training.small_bundle.stage import Budget
@@ -14,7 +17,8 @@ class Recipe:
     """The whole training."""
 
     sizes: Sizes
-    face_minutes: float
+    face_minutes: float  # 0: until the steps of each network are made
+    face_stages: Mapping[str, FaceStage]
     vae: Budget
     vae_batch: int
     vae_supply: Supply
@@ -33,18 +37,19 @@ class Recipe:
 FULL = Recipe(
     sizes=Sizes(),
     face_minutes=6.0,
+    face_stages=face_stages.STAGES,
     vae=Budget(minutes=4.5, learning_rate=8e-4),
-    vae_batch=96,
-    vae_supply=Supply(first=8192, fresh=256, every=8, most=32768),
+    vae_batch=64,
+    vae_supply=Supply(first=8192, fresh=1024, every=32, most=32768),
     base=Budget(minutes=8.0, learning_rate=6e-4, ema_decay=0.9995),
     base_batch=768,
-    base_supply=Supply(first=16384, fresh=256, every=8, most=2**18),
+    base_supply=Supply(first=16384, fresh=1024, every=48, most=2**18),
     identity=Budget(minutes=7.5, learning_rate=5e-4),
     identity_batch=512,
-    identity_supply=Supply(first=16384, fresh=256, every=8, most=2**16),
+    identity_supply=Supply(first=16384, fresh=1024, every=48, most=2**16),
 )
 
-# The whole way in less than a minute on a processor: to try the machinery, not to look at.
+# The whole way in a minute or two on a processor: to try the machinery, not to look at.
 TOY = Recipe(
     sizes=Sizes(
         side=64,
@@ -63,7 +68,8 @@ TOY = Recipe(
         resampler_dim=80,
         resampler_depth=1,
     ),
-    face_minutes=0.1,
+    face_minutes=0.0,
+    face_stages=face_stages.TOY,
     vae=Budget(steps=4, warmup=1, log_every=2, sheets=1),
     vae_batch=4,
     vae_supply=Supply(first=16, fresh=8, every=2, most=24),

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from training.face_world import seeds
 from training.small_bundle.models import Sizes, new_vae
 from training.small_bundle.pool import Examples, Pool, Supply
 from training.small_bundle.sheet import save_sheet
 from training.small_bundle.stage import Budget, Stage, half_precision
-from training.small_bundle.world import HELD_OUT_SEED, VAE_SEED, drawn
+from training.small_bundle.world import drawn
 
 FACE_WEIGHT = 3.0  # of a pixel inside a face's box; 1 outside
 CONTOUR_WEIGHT = 0.5
@@ -42,24 +43,24 @@ def train_vae(
     """
 
     def make(numbers: Tensor) -> Examples:
-        rendering = drawn(numbers, sizes.side, VAE_SEED, device).rendering
+        rendering = drawn(numbers, sizes.side, seeds.VAE_SCENES, device).rendering
         return {"pictures": as_bytes(rendering.picture), "boxes": rendering.box}
 
-    torch.manual_seed(VAE_SEED)
+    torch.manual_seed(seeds.VAE_SCENES)
     vae = new_vae(sizes).to(device).train()
-    pool = Pool(make, supply, VAE_SEED)
+    pool = Pool(make, supply, seeds.VAE_SCENES)
     generator = torch.Generator(device)
 
     def loss(step: int) -> dict[str, Tensor]:
         examples, _ = pool.pick(step, batch_size)
         pictures = as_floats(examples["pictures"])
-        generator.manual_seed(VAE_SEED + step)
+        generator.manual_seed(seeds.VAE_SCENES + step)
         with half_precision(device):
             posterior = vae.encode(pictures).latent_dist
             again = vae.decode(posterior.sample(generator)).sample
         return losses(pictures, again.float(), examples["boxes"], posterior.kl() / posterior.mean[0].numel())
 
-    held_out = drawn(torch.arange(24), sizes.side, HELD_OUT_SEED, device, HELD_OUT_SEED).rendering.picture
+    held_out = drawn(torch.arange(24), sizes.side, seeds.WATCHED, device, seeds.WATCHED).rendering.picture
 
     @torch.no_grad()
     def look(name: str) -> None:

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor
 
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, STYLES
-from training.face_world import Rendering, Scenes, captions, people, render, scenes, vocabulary
+from training.face_world import Rendering, Scenes, captions, people, render, scenes, seeds, vocabulary
 from training.face_world.chance import uniform
 from training.face_world.scene import STYLES as DRAWN_STYLES
 
-# Populations and scenes. Nobody of another seed is ever trained on; each stage has scenes of its own.
-PEOPLE_SEED, VAE_SEED, BASE_SEED, IDENTITY_SEED = 7_000_101, 7_000_102, 7_000_103, 7_000_104
-HELD_OUT_SEED = 7_000_900
 PICTURES_EACH = 4  # of a person; the first one is a portrait
 PORTRAIT_SCALE, PORTRAIT_ASIDE = 0.45, 0.1  # smallest face of a portrait, and how far from the middle it may be
 
@@ -44,7 +41,9 @@ class Drawn:
     scenes: Scenes  # on the processor
 
 
-def drawn(numbers: Tensor, side: int, seed: int, device: torch.device | str, people_seed: int = PEOPLE_SEED) -> Drawn:
+def drawn(
+    numbers: Tensor, side: int, seed: int, device: torch.device | str, people_seed: int = seeds.BUNDLE_PEOPLE
+) -> Drawn:
     """Pictures `numbers` (b,) of the scenes of `seed`: of each person `PICTURES_EACH` in a row, a portrait first."""
     persons = people(numbers // PICTURES_EACH, people_seed)
     shown = as_portraits(scenes(numbers, seed), numbers % PICTURES_EACH == 0)
