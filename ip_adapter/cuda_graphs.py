@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -120,7 +121,7 @@ class CudaGraphs:
         return answer
 
 
-class _Graph:
+class _Graph(ABC):
     """One network at one signature: buffers, and how to compute its outputs from them again."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -162,16 +163,17 @@ class _Graph:
         self._written[path] = (tensor, version)
         return True
 
+    @abstractmethod
     def _on_buffers(self) -> Any:
         """While the network is captured: everything that is no argument comes from buffers too."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write_identity(self, identity: Identity) -> None:
         """A new call began."""
 
+    @abstractmethod
     def _write_constants(self, changed: set[str], tensors: Tensors, identity: Identity) -> None:
         """Compute again what is made of inputs that changed and is the same in all steps."""
-        raise NotImplementedError
 
 
 class _UNetGraph(_Graph):
@@ -242,6 +244,9 @@ class _IdentityNetGraph(_Graph):
         super().__init__(arguments)
         self._embed = identity_net.controlnet_cond_embedding
         self._embedding = self._embed(self.buffers["controlnet_cond"]).clone()
+
+    def _write_identity(self, identity: Identity) -> None:
+        """Its tokens are an argument."""
 
     def _on_buffers(self) -> Any:
         return replaced_forward(self._embed, lambda plain, arguments: self._embedding)
