@@ -265,9 +265,15 @@ class _Cuda:
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
         pool = next((graph.pool() for graph in self._graphs), None)  # gone with the last graph in it, then a new one
         graph = torch.cuda.CUDAGraph()
-        # Other threads of the process may go on with the GPU: one watches its memory.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            outputs = run()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        before = generator.clone_state()
+        try:
+            # Other threads of the process may go on with the GPU: one watches its memory.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                outputs = run()
+        except RuntimeError:
+            generator.graphsafe_set_state(before)  # a capture that broke off would leave it waiting for its end
+            raise
         self._graphs.add(graph)
         return graph.replay, outputs
 

@@ -306,6 +306,25 @@ def test_what_cannot_be_captured_runs_plainly(plain, adapter):
     assert "not permitted" in pipe.cuda_graphs.failure
 
 
+@pytest.mark.gpu
+@needs_gpu
+def test_after_a_capture_that_broke_off_the_card_goes_on(plain, adapter):
+    pipe = tiny_pipeline(adapter).to("cuda")
+    pipe.unet.conv_in.register_forward_hook(lambda module, args, out: out.sum().item() and None)  # waits for the card
+    torch.cuda.manual_seed(7)
+    expected = torch.randn(4, device="cuda")
+    torch.cuda.manual_seed(7)
+    pipe.enable_cuda_graphs()
+    assert torch.equal(run(pipe), run(plain.to("cuda")))
+    assert pipe.cuda_graphs.failure
+    assert torch.equal(torch.randn(4, device="cuda"), expected)
+    pipe.unet.conv_in._forward_hooks.clear()
+    pipe.disable_cuda_graphs()
+    pipe.enable_cuda_graphs()
+    run(pipe)
+    assert pipe.cuda_graphs.captures == BOTH
+
+
 def test_too_little_memory_for_a_graph_is_not_hidden(adapter):
     def too_large(repeat):
         raise torch.OutOfMemoryError("CUDA out of memory.")
