@@ -30,7 +30,7 @@ class RecogniserOptions:
 
     network: type[nn.Module]
     seed: int  # another seed is another population
-    pools: tuple[PoolSize, ...] = (PoolSize(128, 16384, 16, PEOPLE), PoolSize(256, 2048, 1, PEOPLE))
+    pools: tuple[PoolSize, ...] = (PoolSize(128, 16384, 16, PEOPLE), PoolSize(256, 1024, 1, PEOPLE))
     batches: tuple[int, ...] = (448, 64)  # pictures from each pool at each step
     people: int = PEOPLE
     margin: float = 0.35

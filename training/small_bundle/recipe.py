@@ -40,13 +40,13 @@ FULL = Recipe(
     face_stages=face_stages.STAGES,
     vae=Budget(minutes=4.5, learning_rate=8e-4),
     vae_batch=64,
-    vae_supply=Supply(first=8192, fresh=1024, every=32, most=32768),
-    base=Budget(minutes=8.0, learning_rate=6e-4, ema_decay=0.9995),
-    base_batch=768,
-    base_supply=Supply(first=16384, fresh=1024, every=48, most=2**18),
+    vae_supply=Supply(first=4096, fresh=1024, every=96, most=32768),
+    base=Budget(minutes=8.0, learning_rate=5e-4, ema_decay=0.9995),
+    base_batch=512,
+    base_supply=Supply(first=8192, fresh=1024, every=64, most=2**17),
     identity=Budget(minutes=7.5, learning_rate=5e-4),
-    identity_batch=512,
-    identity_supply=Supply(first=16384, fresh=1024, every=48, most=2**16),
+    identity_batch=384,
+    identity_supply=Supply(first=8192, fresh=1024, every=48, most=2**16),
 )
 
 # The whole way in a minute or two on a processor: to try the machinery, not to look at.
