@@ -57,6 +57,9 @@ class TrainingOptions:
     drop_both: float = option(0.05, "share of examples with neither")
     drop_control: float = option(0.05, "share of examples without key points (a black picture)")
     mixed_precision: str = option("no", "precision of base and arithmetic; trained weights stay float32")
+    cuda_graphs: bool = option(
+        False, "launch a whole step at once: faster for small networks; one GPU, bf16, no accumulation"
+    )
     gradient_checkpointing: bool = option(False, "compute activations twice: less memory, more time")
     checkpoint_every: int = option(1000, "steps")
     keep_checkpoints: int = option(2, "older ones are removed")
@@ -84,6 +87,8 @@ class TrainingOptions:
                 raise user_error("request.out_of_range", field=one.name, value=value, least=least, most=most)
         if self.schedule == "clock" and not self.minutes:
             raise user_error("training.clock_without_minutes")
+        if self.cuda_graphs and (self.accumulation > 1 or self.mixed_precision != "bf16"):
+            raise user_error("training.graphs_alone")
         dropped = self.drop_identity + self.drop_text + self.drop_both
         if dropped > 1:
             raise user_error("training.drops_too_often", total=round(dropped, 3))

@@ -27,6 +27,7 @@ from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPip
 from training import checkpoints
 from training.data import Batch, Source, example_numbers
 from training.draws import draw
+from training.graphed import graphed
 from training.identity_model import IdentityModel
 from training.journal import append_row, keep_rows
 from training.latents import latents_of, moments_of
@@ -139,7 +140,14 @@ class TrainingRun:
         self._no_words: tuple[torch.Tensor, torch.Tensor] | None = None
         self._began = self._last = time.monotonic()
         self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
-        self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+        if options.cuda_graphs and accelerator.num_processes > 1:
+            raise user_error("training.graphs_alone")
+        if options.cuda_graphs and accelerator.device.type == "cuda":
+            self.wrapped, self.optimizer = self.model, accelerator.prepare(optimizer)
+            self._predict = graphed(self.model, accelerator.device, kept=("resampler.",))
+        else:
+            self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
+            self._predict = self.wrapped
 
     def numbered_batches(self, source: Source) -> Iterator[tuple[list[int], Batch]]:
         """The batches of this process, from where the run stands to its end, each with its example numbers."""
@@ -202,14 +210,14 @@ class TrainingRun:
 
         text, pooled_text = self._text(batch, draws.without_text)
         size_ids = _whole(batch.key_points) if batch.size_ids is None else batch.size_ids
-        prediction = self.wrapped(
-            noisy=self.noise_schedule.add_noise(latents, noise, timesteps).to(dtype),
-            timesteps=timesteps,
-            embeddings=_without(batch.embeddings, draws.without_identity).to(device),
-            key_points=_without(batch.key_points, draws.without_control).to(device),
-            text=text.to(dtype),
-            pooled_text=pooled_text.to(dtype),
-            size_ids=size_ids.to(device, non_blocking=True),
+        prediction = self._predict(
+            self.noise_schedule.add_noise(latents, noise, timesteps).to(dtype),
+            timesteps,
+            _without(batch.embeddings, draws.without_identity).to(device),
+            _without(batch.key_points, draws.without_control).to(device),
+            text.to(dtype),
+            pooled_text.to(dtype),
+            size_ids.to(device, non_blocking=True),
         )
         target = target_of(self.noise_schedule, latents, noise, timesteps)
         gamma = self.options.min_snr_gamma

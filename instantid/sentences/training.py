@@ -42,6 +42,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "drop_identity, drop_text y drop_both suman {total}; tienen que sumar 1 como mucho.",
         "drop_identity, drop_text and drop_both add up to {total}; they must add up to 1 at most.",
     ),
+    "training.graphs_alone": (
+        "--cuda-graphs necesita una sola GPU, --mixed-precision bf16 y --accumulation 1: cada paso se lanza entero. "
+        "Cambia esas opciones o quita --cuda-graphs.",
+        "--cuda-graphs needs one GPU, --mixed-precision bf16 and --accumulation 1: each step is launched whole. Change "
+        "those options, or leave out --cuda-graphs.",
+    ),
     "training.clock_without_minutes": (
         "schedule es «clock» y minutes es 0: indica en cuántos minutos debe caer la tasa de aprendizaje, por ejemplo "
         "--minutes 60.",

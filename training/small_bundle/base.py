@@ -26,6 +26,7 @@ from training.draws import DropRates, draw
 from training.face_world import seeds
 from training.face_world.chance import uniform
 from training.face_world.constants import constant
+from training.graphed import graphed, precision_on
 from training.identity_model import stored, write_model
 from training.latents import latents_of, moments_of
 from training.losses import min_snr_weights, noise_schedule, prediction_loss
@@ -102,6 +103,7 @@ def train_base(
     pool, schedule = Pool(make, supply, seeds.BASE_SCENES), noise_schedule(sdxl_scheduler().config)
     nothing = token_ids(tokenizer, nothing_said()).to(device)
     latent_shape = (sizes.latent_channels, sizes.latent_side, sizes.latent_side)
+    predicted, precision = graphed(model, device, write=write), precision_on(device)
     rates = DropRates(identity=0, text=WITHOUT_TEXT, both=0, control=0)
 
     def loss(step: int) -> dict[str, Tensor]:
@@ -112,8 +114,7 @@ def train_base(
         noisy = schedule.add_noise(latents, draws.noise, draws.timesteps)
         chance = uniform(numbers, seeds.BASE_SCENES, "texts and sizes", 8)
         ids = torch.where(draws.without_text[:, None], some_of(nothing, chance[:, 0]), examples["ids"])
-        with half_precision(device):
-            noise = model(noisy, draws.timesteps, ids, size_ids(sizes.side, chance[:, 1:]))
+        noise = predicted(noisy.to(precision), draws.timesteps, ids, size_ids(sizes.side, chance[:, 1:]))
         weights = min_snr_weights(schedule, draws.timesteps, GAMMA)
         return {"loss": prediction_loss(noise, draws.noise, weights)}
 

@@ -94,6 +94,7 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         weight_decay=budget.weight_decay,
         ema_decay=budget.ema_decay,
         min_snr_gamma=5.0,
+        cuda_graphs=torch.cuda.is_available(),
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
         checkpoint_every=500,
         keep_checkpoints=1,

@@ -40,7 +40,7 @@ FULL = Recipe(
     face_stages=face_stages.STAGES,
     vae=Budget(minutes=4.5, learning_rate=8e-4),
     vae_batch=64,
-    vae_supply=Supply(first=4096, fresh=1024, every=96, most=32768),
+    vae_supply=Supply(first=4096, fresh=1024, every=384, most=32768),
     base=Budget(minutes=8.0, learning_rate=5e-4, ema_decay=0.9995),
     base_batch=512,
     base_supply=Supply(first=8192, fresh=1024, every=64, most=2**17),

@@ -12,13 +12,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor, nn
 
 from training.face_world import seeds
+from training.graphed import graphed, precision_on
 from training.small_bundle.models import Sizes, new_vae
 from training.small_bundle.pool import Examples, Pool, Supply
 from training.small_bundle.sheet import save_sheet
-from training.small_bundle.stage import Budget, Stage, half_precision
+from training.small_bundle.stage import Budget, Stage
 from training.small_bundle.world import drawn
 
 FACE_WEIGHT = 3.0  # of a pixel inside a face's box; 1 outside
@@ -49,15 +51,17 @@ def train_vae(
     torch.manual_seed(seeds.VAE_SCENES)
     vae = new_vae(sizes).to(device).train()
     pool = Pool(make, supply, seeds.VAE_SCENES)
+    latent_shape, precision = (sizes.latent_channels, sizes.latent_side, sizes.latent_side), precision_on(device)
     generator = torch.Generator(device)
+    there_and_back = graphed(ThereAndBack(vae), device, write=write)
 
     def loss(step: int) -> dict[str, Tensor]:
         examples, _ = pool.pick(step, batch_size)
         pictures = as_floats(examples["pictures"])
         generator.manual_seed(seeds.VAE_SCENES + step)
-        with half_precision(device):
-            posterior = vae.encode(pictures).latent_dist
-            again = vae.decode(posterior.sample(generator)).sample
+        noise = torch.randn(batch_size, *latent_shape, generator=generator, device=device)
+        again, moments = there_and_back(pictures.to(precision), noise.to(precision))
+        posterior = DiagonalGaussianDistribution(moments.float())
         return losses(pictures, again.float(), examples["boxes"], posterior.kl() / posterior.mean[0].numel())
 
     held_out = drawn(torch.arange(24), sizes.side, seeds.WATCHED, device, seeds.WATCHED).rendering.picture
@@ -73,6 +77,18 @@ def train_vae(
         examples, _ = pool.pick(stage.step, min(MEASURED, supply.first))
         normalise(vae.eval(), as_floats(examples["pictures"]))
         vae.save_pretrained(written)
+
+
+class ThereAndBack(nn.Module):
+    """Pictures (b, 3, h, w) in -1 … 1 and noise like their latents -> the pictures decoded again, and the moments."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, pictures: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = self.vae.encode(pictures).latent_dist
+        return self.vae.decode(posterior.mean + posterior.std * noise).sample, posterior.parameters
 
 
 def losses(pictures: Tensor, again: Tensor, boxes: Tensor, divergence: Tensor) -> dict[str, Tensor]:
