@@ -1,4 +1,4 @@
-"""What `speed.py` found as a picture: milliseconds a step of each way, and what arithmetic alone would take.
+"""What `speed.py` found as a picture: seconds a picture of each way, and what arithmetic alone would take.
 
     python benchmarks/plot_speed.py speed.json speed.svg
 
@@ -22,18 +22,18 @@ plt.rcParams |= {
 
 def plot(found: dict[str, Any], file: Path) -> None:
     """`found` as `speed.py --output` writes it."""
-    ways = dict(sorted(found["ways"].items(), key=lambda way: -way[1]["ms_per_step"]))
-    least = 1000 * found["tflop_per_step"] / found["matrix_tflops"]
+    ways = dict(sorted(found["ways"].items(), key=lambda way: -way[1]["picture_s"]))
+    least = found["steps"] * found["tflop_per_step"] / found["matrix_tflops"]
     figure, axes = plt.subplots(figsize=(7, 0.55 * len(ways) + 1.2), layout="constrained")
-    lengths = [figures["ms_per_step"] for figures in ways.values()]
+    lengths = [figures["picture_s"] for figures in ways.values()]
     bars = axes.barh(list(ways), lengths, color=[COLOURS.get(name, OURS) for name in ways])
-    axes.bar_label(bars, fmt="%.1f", padding=4)
+    axes.bar_label(bars, fmt="%.2f", padding=4)
     axes.axvline(least, color="#c0392b", linestyle="--")
-    axes.annotate(f"arithmetic alone: {least:.1f}", (least, -0.62), color="#c0392b", fontsize=8, annotation_clip=False)
+    axes.annotate(f"arithmetic alone: {least:.2f}", (least, -0.62), color="#c0392b", fontsize=8, annotation_clip=False)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(f"milliseconds a step, {found['card']}, torch {found['torch']}")
+    axes.set_xlabel(f"seconds a picture of {found['steps']} steps, {found['card']}, torch {found['torch']}")
     figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 

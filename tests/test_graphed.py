@@ -100,8 +100,7 @@ def test_on_a_card_graphs_give_the_gradients_of_the_plain_way(made):
     model, inputs = made(torch.device("cuda"))
     replayed = graphed(model, torch.device("cuda"))
     for _ in range(2):  # the weights change, the addresses do not
-        plain = HalfPrecision(model)(*halved(inputs))
-        expected = gradients(model, plain)
+        expected = gradients(model, HalfPrecision(model)(*halved(inputs)))
         assert_alike(gradients(model, replayed(*halved(inputs))), expected, 1e-3)
         with torch.no_grad():
             for weight in model.parameters():

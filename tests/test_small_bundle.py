@@ -18,7 +18,7 @@ from ip_adapter.errors import UserError
 from ip_adapter.resampler import Resampler
 from training.face_pack.stages import FEW_STEPS
 from training.face_world import scenes, vocabulary
-from training.face_world.scene import STYLES
+from training.face_world.scene import MOST_SCALE, STYLES
 from training.identity_model import new_identity
 from training.small_bundle import card, models, world
 from training.small_bundle.__main__ import Run
@@ -210,6 +210,14 @@ def test_a_portrait_is_a_near_photograph_in_natural_hair_and_the_others_stay():
     assert changed.scale[first].min() >= world.PORTRAIT_SCALE - 1e-6
     for name, values in vars(shown).items():
         assert torch.equal(getattr(changed, name)[~first], values[~first]), name
+
+
+def test_no_face_of_the_bundle_is_small_and_each_is_whole():
+    changed = world.nearer(scenes(range(400)))
+    assert changed.scale.min() == pytest.approx(world.LEAST_FACE, abs=0.01)
+    assert changed.scale.max() == pytest.approx(MOST_SCALE, abs=0.02)
+    assert ((changed.centre - 0.5).abs() + changed.scale[:, None] / 2).max() <= 0.5
+    assert changed.centre.std(0).min() > 0.02
 
 
 def test_pictures_of_one_person_stand_together():

@@ -61,13 +61,17 @@ class Graphed:
         before, own = generator.clone_state(), self.network.forward
         try:
             examples = tuple(given.detach().clone() for given in inputs)
-            return torch.cuda.make_graphed_callables(self.network, examples, allow_unused_input=True)
+            call = torch.cuda.make_graphed_callables(self.network, examples, allow_unused_input=True)
         except RuntimeError as error:
             generator.graphsafe_set_state(before)  # a capture that broke off would leave it waiting for its end
             self.network.forward = own
             self.failure = " ".join(str(error).split())[:200]
             self.write(f"no CUDA graphs: {self.failure}")
             return self.network
+        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+            # A graph is captured on a stream of its own and replayed on another: meant so, and waited for.
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+        return call
 
 
 def graphed(

@@ -62,7 +62,6 @@ def train(task: Task, course: Course, folder: Path, device: torch.device, write:
     """
     on_card = device.type == "cuda"
     torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
     network = task.network.to(device, memory_format=torch.channels_last).train()
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, weight_decay=course.weight_decay, fused=on_card)

@@ -130,7 +130,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     quiet_libraries()
     torch.set_float32_matmul_precision("high")  # TF32 where bfloat16 is not used
-    torch.backends.cudnn.benchmark = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(arguments.output, TOY if arguments.toy else FULL, device)
     figures = arguments.figures.read_text(encoding="utf-8") if arguments.figures else ""

@@ -14,7 +14,7 @@ from training.face_world import people, render, seeds
 from training.face_world import scenes as scenes_of
 from training.face_world.scene import EXPRESSIONS
 from training.small_bundle.sheet import as_pil
-from training.small_bundle.world import as_portraits
+from training.small_bundle.world import LEAST_FACE, as_portraits, nearer
 
 MOST_BYTES, MOST_BYTES_OF_A_FILE = 45_000_000, 15_000_000
 EXAMPLES, EXAMPLE_SIZE = 6, 192  # people, pixels
@@ -44,6 +44,7 @@ People, places and styles of the *face world*, a renderer that comes with the pr
 
 - It has never seen a photograph. Photographs of real people are neither recognised nor drawn.
 - Pictures are 128 × 128 pixels; other sizes were not trained.
+- A face fills at least {least_face:.0%} of the picture's height: smaller ones were not trained.
 - Words of other languages and other things mean nothing to it.
 
 ## Training
@@ -83,6 +84,7 @@ def write_card(bundle: Path, latent_channels: int, heads: int, figures: str = ""
     card = CARD.format(
         size=readable_size(sum(file.bytes for file in files_of(bundle))),
         latent_channels=latent_channels,
+        least_face=LEAST_FACE,
         heads=heads,
         figures=f"{figures.strip()}\n\n" if figures else "",
     )
@@ -94,7 +96,7 @@ def write_examples(folder: Path) -> None:
     persons = people(range(EXAMPLE_PEOPLE, EXAMPLE_PEOPLE + EXAMPLES), seeds.WATCHED).repeat_interleave(
         len(PICTURES), 0
     )
-    scenes = scenes_of(range(EXAMPLE_SCENES, EXAMPLE_SCENES + len(persons)), seeds.WATCHED)
+    scenes = nearer(scenes_of(range(EXAMPLE_SCENES, EXAMPLE_SCENES + len(persons)), seeds.WATCHED))
     shown = as_portraits(scenes, torch.ones(len(persons), dtype=torch.bool))
     calm = torch.arange(len(persons)) % len(PICTURES) == 0
     neutral = torch.full_like(shown.expression, EXPRESSIONS.index("neutral"))

@@ -12,9 +12,11 @@ from torch import Tensor
 from instantid.styles import DEFAULT_NEGATIVE_PROMPT, STYLES
 from training.face_world import Rendering, Scenes, captions, people, render, scenes, seeds, vocabulary
 from training.face_world.chance import uniform
+from training.face_world.scene import LEAST_SCALE, MARGIN, MOST_SCALE
 from training.face_world.scene import STYLES as DRAWN_STYLES
 
 PICTURES_EACH = 4  # of a person; the first one is a portrait
+LEAST_FACE = 0.36  # of the picture's height: of smaller ones the autoencoder keeps too little to tell people apart
 PORTRAIT_SCALE, PORTRAIT_ASIDE = 0.45, 0.1  # smallest face of a portrait, and how far from the middle it may be
 
 # Style of the face world -> the entry of the app's list of styles whose words ask for it.
@@ -46,8 +48,15 @@ def drawn(
 ) -> Drawn:
     """Pictures `numbers` (b,) of the scenes of `seed`: of each person `PICTURES_EACH` in a row, a portrait first."""
     persons = people(numbers // PICTURES_EACH, people_seed)
-    shown = as_portraits(scenes(numbers, seed), numbers % PICTURES_EACH == 0)
+    shown = as_portraits(nearer(scenes(numbers, seed)), numbers % PICTURES_EACH == 0)
     return Drawn(render(persons.to(device), shown.to(device), side), shown)
+
+
+def nearer(shown: Scenes) -> Scenes:
+    """The scenes with faces of `LEAST_FACE` to the world's largest, whole in the picture."""
+    scale = LEAST_FACE + (shown.scale - LEAST_SCALE) * (MOST_SCALE - LEAST_FACE) / (MOST_SCALE - LEAST_SCALE)
+    room = (0.5 - scale / 2 - MARGIN).clamp(min=0)[:, None]
+    return replace(shown, scale=scale, centre=0.5 + (shown.centre - 0.5).clamp(-room, room))
 
 
 def as_portraits(shown: Scenes, which: Tensor) -> Scenes:
