@@ -24,6 +24,7 @@ MAX_FILE_BYTES = 50_000_000
 MAX_PIXELS = 80_000_000  # decoded; a large JPEG is decoded at a fraction of its size
 MAX_JPEG_PIXELS = 250_000_000  # in the file: phones take 200 million
 MAX_SIDE = 4096  # pixels kept of the longer side: plenty for a face, little memory
+LEAST_NOT_SQUARE = 512  # side of the smallest base that knows other shapes than its square
 LONGEST_TO_SHORTEST = 2.0  # of an output picture; SDXL knows nothing wider
 ROOM_AROUND_FACE = 1.2  # the face box with some air must fit the canvas
 
@@ -115,8 +116,11 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
 def output_size(photo_size: tuple[int, int], native: int) -> tuple[int, int]:
     """The size to generate at, from a photo's proportions: about `native`² pixels, sides multiples of native / 16.
 
-    Exactly square is avoided: at 1024 × 1024 SDXL tends to draw the watermarks of its training pictures.
+    Exactly square is avoided: at 1024 × 1024 SDXL tends to draw the watermarks of its training pictures. A base much
+    smaller than SDXL, such as the project's own small bundle, knows squares alone.
     """
+    if native < LEAST_NOT_SQUARE:
+        return native, native
     unit = native // 16
     ratio = min(max(photo_size[0] / photo_size[1], 1 / LONGEST_TO_SHORTEST), LONGEST_TO_SHORTEST)
     width = round(native * ratio**0.5 / unit) * unit

@@ -10,23 +10,28 @@ from instantid.images import ROOM_AROUND_FACE, clamped_box, output_size, place, 
 SHAPES = [(round(1000 * ratio), 1000) for ratio in np.geomspace(1 / 3, 3, 1500)] + [(1, 4000), (4000, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("native", [128, 512, 768, 1024])
+@pytest.mark.parametrize("native", [512, 768, 1024])
 def test_an_output_has_about_the_native_area_and_never_more(native):
     areas = [np.prod(output_size(shape, native)) / native**2 for shape in SHAPES]
     assert 0.93 < min(areas) <= max(areas) <= 1
 
 
-@pytest.mark.parametrize("native", [128, 512, 768, 1024])
+@pytest.mark.parametrize("native", [512, 768, 1024])
 def test_output_sides_are_multiples_that_every_level_of_the_unet_divides(native):
     assert {side % (native // 16) for shape in SHAPES for side in output_size(shape, native)} == {0}
 
 
-@pytest.mark.parametrize("native", [128, 512, 768, 1024])
+@pytest.mark.parametrize("native", [512, 768, 1024])
 def test_an_output_is_never_square(native):
     assert all(width != height for width, height in (output_size(shape, native) for shape in SHAPES))
 
 
-@pytest.mark.parametrize("native", [128, 512, 768, 1024])
+@pytest.mark.parametrize("native", [64, 128])
+def test_an_output_of_a_small_base_is_its_square(native):
+    assert {output_size(shape, native) for shape in SHAPES} == {(native, native)}
+
+
+@pytest.mark.parametrize("native", [512, 768, 1024])
 def test_an_output_is_never_more_than_twice_as_long_as_wide(native):
     assert max(max(size) / min(size) for size in (output_size(shape, native) for shape in SHAPES)) == 2
 
