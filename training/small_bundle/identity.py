@@ -99,7 +99,7 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         checkpoint_every=500,
         keep_checkpoints=1,
         log_every=budget.log_every,
-        validate_every=1000,
+        validate_every=2000,
         seed=seeds.IDENTITY_SCENES,
     )
 
