@@ -301,10 +301,10 @@ class InstantIDMixin(SpeedSwitches):
     @contextmanager
     def _identity(self, identity: Identity) -> Iterator[None]:
         """Put `identity` on the attention processors and IdentityNet; take it off on the way out, whatever happens."""
-        layers = self._loaded_adapter().layers
-        if self._adapter.unet() is not _inner(self.unet):
+        layers, unet = self._loaded_adapter().layers, _inner(self.unet)
+        if self._adapter.unet() is not unet:
             self.restore_identity()  # says what happened
-        check_installed(self.unet, layers)
+        check_installed(unet, layers)
         if any(layer.identity is not None for layer in layers.values()):
             raise StateError(
                 "identity.busy",
