@@ -15,7 +15,7 @@ from ip_adapter.layers import Layers
 
 
 class SpeedSwitches:
-    """For a pipeline with a `unet`.
+    """For a diffusers pipeline with a `unet`.
 
     Attributes:
         cuda_graphs: None while they are off.
