@@ -41,7 +41,7 @@ from ip_adapter.inputs import as_embeddings, as_region
 from ip_adapter.layers import Layers, build_layers, check_installed, cross_attention, install
 from ip_adapter.recent import Recent
 from ip_adapter.resampler import Resampler
-from ip_adapter.speed import SpeedSwitches
+from ip_adapter.speed import SpeedSwitches, precision_of
 
 ADAPTER_FILE = "ip-adapter.safetensors"  # in a folder written by save_pretrained
 
@@ -285,7 +285,7 @@ class InstantIDMixin(SpeedSwitches):
         weights = tuple((p.data_ptr(), version_of(p)) for p in resampler.parameters())
         key = (embeddings.float().cpu().numpy().tobytes(), embeddings.shape, weights)
         tokens = self._adapter.tokens.get(key, lambda: resampler(embeddings.to(resampler.latents)))
-        return tokens.to(self._execution_device, self.unet.dtype)
+        return tokens.to(self._execution_device, precision_of(self.unet))
 
     def _output_size(self, arguments: dict[str, Any]) -> tuple[int, int]:
         """Height and width of the picture, as diffusers decides them: what was asked, else the size of the image."""
@@ -301,10 +301,10 @@ class InstantIDMixin(SpeedSwitches):
     @contextmanager
     def _identity(self, identity: Identity) -> Iterator[None]:
         """Put `identity` on the attention processors and IdentityNet; take it off on the way out, whatever happens."""
-        layers = self._loaded_adapter().layers
-        if self._adapter.unet() is not _inner(self.unet):
+        layers, unet = self._loaded_adapter().layers, _inner(self.unet)
+        if self._adapter.unet() is not unet:
             self.restore_identity()  # says what happened
-        check_installed(self.unet, layers)
+        check_installed(unet, layers)
         if any(layer.identity is not None for layer in layers.values()):
             raise StateError(
                 "identity.busy",

@@ -37,6 +37,7 @@ from instantid.loading import load_bundle
 from instantid.memory_plan import PlanOptions
 from ip_adapter.checkpoint import read_checkpoint
 from ip_adapter.identity_net import feed_tokens
+from ip_adapter.speed import precision_of
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline, draw_kps
 
 STRENGTH = 0.8
@@ -79,7 +80,7 @@ class Scene:
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
             "controlnet_conditioning_scale": STRENGTH,
-            "latents": self.noise.to(pipe.unet.dtype),
+            "latents": self.noise.to(precision_of(pipe.unet)),
         }
 
 

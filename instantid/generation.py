@@ -27,6 +27,7 @@ from instantid.request import SCHEDULERS, GenerationRequest, GenerationResult, N
 from instantid.residency import leave_gpu
 from instantid.styles import STYLES
 from ip_adapter.cuda_graphs import network_state
+from ip_adapter.speed import precision_of
 from pipeline_stable_diffusion_xl_instantid import draw_kps
 
 logger = logging.getLogger(__name__)
@@ -295,7 +296,8 @@ class _Run:
         """(1, channels, height/8, width/8), drawn in float32: in half precision older PyTorch draws other numbers."""
         pipeline = self.models.pipeline
         sides = (side // pipeline.vae_scale_factor for side in (self.height, self.width))
-        return torch.randn((1, pipeline.unet.config.in_channels, *sides), generator=generator).to(pipeline.unet.dtype)
+        noise = torch.randn((1, pipeline.unet.config.in_channels, *sides), generator=generator)
+        return noise.to(precision_of(pipeline.unet))
 
     def _report(self, stage: str, step: int = 0) -> None:
         steps = self.request.steps * self.request.count

@@ -41,6 +41,12 @@ CHANGING = {
 }
 FIXED = {"return_dict": False, "guess_mode": False}  # and with other values of these
 
+# Attributes of a module that are settings: numbers, words and switches, also in collections. Its own affairs are not.
+SETTINGS = (int, float, str)
+COLLECTIONS = (list, tuple, dict)
+ADAPTER_SWITCHES = ("_disable_adapters", "_active_adapter")
+INTERNALS = frozenset(vars(torch.nn.Module())) - {"training"}
+
 Tensors = dict[str, torch.Tensor]
 # Runs a function once in a way that can be repeated on the same buffers -> how to repeat it, and what it returned.
 Capture = Callable[[Callable[[], Any]], tuple[Callable[[], object], Any]]
@@ -284,32 +290,25 @@ def network_state(net: torch.nn.Module) -> tuple:
     The identity layers' own weights are left out: their projections are computed outside the graphs.
     """
     state: list[object] = [id(net)]  # not the network itself: whoever keeps a state must not keep weights
-    inside = set()
-    for layer in net.modules():
-        if isinstance(layer, IdentityAttnProcessor):
-            inside.update(layer.modules())
-    for module in net.modules():
-        if module in inside:
+    found = [net]
+    for module in found:  # torch's own `modules()` takes longer than all the rest of this
+        if isinstance(module, IdentityAttnProcessor):
             continue
+        attributes = vars(module)
         state.append(type(module))
-        state.extend((name, value) for name, value in _settings(vars(module)))
-        state.extend(
-            (tensor.data_ptr(), tensor.dtype)
-            for tensor in (*module._parameters.values(), *module._buffers.values())
-            if tensor is not None
-        )
+        for name in attributes:
+            if name not in INTERNALS and (name[0] != "_" or name in ADAPTER_SWITCHES):
+                value = attributes[name]
+                if isinstance(value, SETTINGS):
+                    state += (name, value)
+                elif value and isinstance(value, COLLECTIONS):  # as LoRA layers keep theirs
+                    state += (name, repr(value))
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    state += (tensor.data_ptr(), tensor.dtype)
+        found += (child for child in module._modules.values() if child is not None)
     return tuple(state)
-
-
-def _settings(attributes: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    """Numbers, words and switches, also in lists and dicts, as LoRA layers keep theirs."""
-    for name, value in attributes.items():
-        if name.startswith("_") and name not in ("_disable_adapters", "_active_adapter"):
-            continue
-        if isinstance(value, bool | int | float | str):
-            yield name, value
-        elif isinstance(value, list | tuple | dict) and value:
-            yield name, repr(value)
 
 
 def _without_weight(arguments: dict[str, Any]) -> tuple[dict[str, Any], Callable[[Any], Any]]:

@@ -15,7 +15,7 @@ from ip_adapter.layers import Layers
 
 
 class SpeedSwitches:
-    """For a pipeline with a `unet`.
+    """For a diffusers pipeline with a `unet`.
 
     Attributes:
         cuda_graphs: None while they are off.
@@ -61,6 +61,17 @@ class SpeedSwitches:
             self.compiled_blocks.release()
         self.compiled_blocks = None
 
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where diffusers puts what the steps read; to tell, it looks through all modules, several times a picture.
+
+        Graphs have both networks stay on the GPU: where one weight is, they compute.
+        """
+        device = self.unet.conv_in.weight.device
+        if self.cuda_graphs is None or device.type in ("cpu", "meta"):  # offloaded after all
+            return super()._execution_device
+        return device
+
     @contextmanager
     def _faster(self, identity_net: torch.nn.Module, layers: Layers, identity: Identity) -> Iterator[None]:
         """Inside, the networks of a call that draws `identity` run as the switches say."""
@@ -70,3 +81,12 @@ class SpeedSwitches:
             if self.cuda_graphs is not None:
                 ended.enter_context(self.cuda_graphs.running(self.unet, identity_net, layers, identity))
             yield
+
+
+def precision_of(unet: torch.nn.Module) -> torch.dtype:
+    """What `unet.dtype` says; diffusers looks through all modules for hooks that cast weights before it looks at one.
+
+    Where any weight is cast, those of the first layer are: what the UNet is given goes there as it is.
+    """
+    is_cast = hasattr(unet.conv_in, "_diffusers_hook")
+    return unet.dtype if is_cast else unet.conv_in.weight.dtype

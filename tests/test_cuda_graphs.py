@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
+from diffusers.models.attention_processor import AttnProcessor2_0
 from tiny_components import TEXT_DIM, standard_normal
 from tiny_pipeline import face, key_points_picture, run, tiny_pipeline, write_adapter
 
@@ -251,6 +252,45 @@ def test_the_state_of_a_network_is_the_same_before_and_after_a_picture(plain):
     assert (network_state(plain.unet), network_state(plain.controlnet)) == before
 
 
+NOTICED = {
+    "a number": lambda net: setattr(net.conv_out, "scale", 2),
+    "a switch": lambda net: setattr(net.conv_out, "training", True),
+    "an adapter switched off": lambda net: setattr(net.conv_out, "_disable_adapters", True),
+    "a collection": lambda net: setattr(net.conv_out, "scaling", {"style": 0.5}),
+    "a module more": lambda net: net.conv_out.add_module("more", torch.nn.Identity()),
+    "a module less": lambda net: setattr(net, "conv_act", None),
+    "a buffer": lambda net: net.conv_out.register_buffer("more", torch.zeros(1)),
+    "another precision": lambda net: net.conv_out.double(),
+}
+
+
+@pytest.mark.parametrize("change", NOTICED.values(), ids=NOTICED)
+def test_the_state_of_a_network_tells_what_changed(plain, change):
+    before = network_state(plain.unet)
+    change(plain.unet)
+    assert network_state(plain.unet) != before
+
+
+def test_the_state_of_a_network_tells_a_setting_that_changes_inside_a_collection(plain):
+    plain.unet.conv_out.scaling = {"style": 0.5}
+    before = network_state(plain.unet)
+    plain.unet.conv_out.scaling["style"] = 0.7
+    assert network_state(plain.unet) != before
+
+
+def test_the_state_of_a_network_looks_into_every_module_but_the_identity_layers(plain):
+    identity = {id(part) for layer in plain._adapter.layers.values() for part in layer.modules()}
+    for module in plain.unet.modules():
+        before = network_state(plain.unet)
+        module.mark = 1
+        assert (network_state(plain.unet) == before) == (id(module) in identity)
+
+
+def test_the_state_of_a_network_holds_no_tensor(plain):
+    held = [part for part in network_state(plain.unet) if not isinstance(part, int | float | str | type | torch.dtype)]
+    assert held == []
+
+
 # What is kept, and what happens when it cannot be
 
 
@@ -279,6 +319,17 @@ def test_released_graphs_are_captured_again_when_needed(captured):
     captured.cuda_graphs.release()
     assert torch.equal(run(captured), first)
     assert captured.cuda_graphs.captures == 2 * BOTH
+
+
+def test_an_identity_layer_replaced_between_two_pictures_is_named(captured):
+    first = run(captured)
+    name = next(iter(captured._adapter.layers))
+    captured.unet.get_submodule(name.removesuffix(".processor")).set_processor(AttnProcessor2_0())
+    with pytest.raises(StateError, match="AttnProcessor2_0"):
+        run(captured)
+    captured.restore_identity()
+    assert torch.equal(run(captured), first)
+    assert captured.cuda_graphs.captures == BOTH
 
 
 def test_afterwards_the_networks_are_as_they_were(captured):

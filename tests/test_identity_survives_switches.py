@@ -11,6 +11,7 @@ from tiny_components import weight
 from tiny_pipeline import bare_pipeline, face, largest_difference, run, tiny_pipeline, write_adapter
 
 from ip_adapter.errors import StateError
+from ip_adapter.layers import check_installed, cross_attention, install
 
 SAME = 1e-4
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -153,6 +154,33 @@ def test_one_layer_set_to_another_processor_is_noticed(adapter):
     pipe.unet.get_submodule(name.removesuffix(".processor")).set_processor(XFormersAttnProcessor())
     with pytest.raises(StateError, match=r"1 of \d+ cross-attention layers: XFormersAttnProcessor"):
         run(pipe)
+
+
+def test_every_layer_is_looked_at_before_every_picture(adapter, unswitched):
+    pipe = tiny_pipeline(adapter)
+    for name in cross_attention(pipe.unet):
+        check_installed(pipe.unet, pipe._adapter.layers)
+        pipe.unet.get_submodule(name.removesuffix(".processor")).set_processor(AttnProcessor2_0())
+        with pytest.raises(StateError, match=r"1 of \d+ cross-attention layers: AttnProcessor2_0"):
+            check_installed(pipe.unet, pipe._adapter.layers)
+        pipe.restore_identity()
+    assert_the_face_is_kept(pipe, unswitched)
+
+
+def test_two_layers_in_each_other_s_place_are_noticed(adapter):
+    pipe = tiny_pipeline(adapter)
+    (first, a), (second, b), *_ = pipe._adapter.layers.items()
+    install(pipe.unet, {first: b, second: a})
+    with pytest.raises(StateError, match=r"2 of \d+ cross-attention layers"):
+        run(pipe)
+
+
+def test_a_cross_attention_that_nobody_gave_an_identity_is_noticed(adapter):
+    pipe = tiny_pipeline(adapter)
+    layers = dict(pipe._adapter.layers)
+    del layers[next(iter(layers))]
+    with pytest.raises(StateError, match="1 of"):
+        check_installed(pipe.unet, layers)
 
 
 def test_a_swapped_unet_is_noticed_and_the_adapter_can_be_loaded_again(adapter, unswitched):
