@@ -13,7 +13,7 @@ from torch import nn
 
 from instantid.faces import FaceAnalyser
 from ip_adapter.errors import MachineError, UserError
-from training.face_pack.__main__ import main
+from training.face_pack.__main__ import build_parser, main, train_face_pack
 from training.face_pack.alignment import aligned, inverse, moved, similarity
 from training.face_pack.checks import found, named, top_one
 from training.face_pack.collages import Layout, collages
@@ -380,7 +380,7 @@ def test_a_finished_stage_is_left_alone(tmp_path):
 
 def test_a_stage_leaves_weights_that_can_be_exported(tmp_path):
     lines = []
-    stage = Stage(TraitClassifier, lambda device: TASKS["traits"](), Course(2, 1e-3), 1.0, lambda n, d: "checked")
+    stage = Stage(TraitClassifier, lambda device: TASKS["traits"](), Course(2, 1e-3), lambda n, d: "checked")
     file = run_stage("traits", tmp_path, 0.0, CPU, write=lines.append, stages={"traits": stage})
     assert file.is_file()
     assert lines == ["traits: 2 steps, held-out checked"]
@@ -389,6 +389,21 @@ def test_a_stage_leaves_weights_that_can_be_exported(tmp_path):
 def test_an_unknown_stage_is_named(tmp_path):
     with pytest.raises(UserError, match="detector, recogniser, scorer, traits"):
         run_stage("eyes", tmp_path, 1.0, CPU)
+
+
+def test_on_a_gpu_all_are_trained_side_by_side_and_one_that_fails_is_named(tmp_path, monkeypatch):
+    started = []
+
+    class Process:
+        def __init__(self, command):
+            started.append(command)
+            self.wait = lambda: int("scorer" in command)
+
+    monkeypatch.setattr("training.face_pack.__main__.subprocess.Popen", Process)
+    with pytest.raises(MachineError, match=r"end: scorer;"):
+        train_face_pack(tmp_path, 3.0, torch.device("cuda"), STAGES)
+    parsed = [build_parser().parse_args(command[3:]) for command in started]
+    assert [(one.stage, one.minutes, one.output) for one in parsed] == [(name, 3.0, tmp_path) for name in STAGES]
 
 
 @pytest.fixture

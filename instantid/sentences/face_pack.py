@@ -9,6 +9,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "«{file}» es de otra red ({reason}). Elige otra carpeta, o borra esa para empezar de nuevo.",
         "“{file}” is of another network ({reason}). Choose another folder, or delete that one to begin anew.",
     ),
+    "face_pack.stage_failed": (
+        "No han terminado: {names}; sus propias líneas, más arriba, dicen por qué. La misma orden continúa lo que hay "
+        "en {folder}.",
+        "These did not come to their end: {names}; their own lines above say why. The same command goes on with what "
+        "is in {folder}.",
+    ),
     "face_pack.no_onnx": (
         "onnx no está instalado: los pesos están en {folder}. En otra máquina: python -m training.face_pack.export "
         "--output {folder}",

@@ -1,4 +1,4 @@
-"""The four stages, each with its share of the time, and what comes out of them."""
+"""The four stages, and what comes out of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Stage:
     network: Callable[[], nn.Module]  # untrained
     task: Callable[[torch.device], Task]
     course: Course
-    share: float  # of the minutes of the whole face pack
     check: Callable[[nn.Module, torch.device], object]  # a figure with people it does not know
 
 
@@ -40,28 +39,24 @@ STAGES: dict[str, Stage] = {
         Detector,
         lambda device: DetectorTask(DetectorOptions(), device),
         Course(steps=6000, learning_rate=2e-3),
-        0.36,
         found,
     ),
     "recogniser": Stage(
         Recogniser,
         lambda device: RecogniserTask(RECOGNISER, device),
         Course(steps=8000, learning_rate=1.5e-3, warm_up=300),
-        0.28,
         top_one,
     ),
     "scorer": Stage(
         Scorer,
         lambda device: RecogniserTask(SCORER, device),
         Course(steps=8000, learning_rate=1.5e-3, warm_up=300),
-        0.26,
         top_one,
     ),
     "traits": Stage(
         TraitClassifier,
         lambda device: TraitTask(TraitOptions(), device),
         Course(steps=5000, learning_rate=2e-3),
-        0.10,
         named,
     ),
 }
@@ -111,7 +106,7 @@ def run_stage(
 ) -> Path:
     """Train one network and keep its weights; a stage that was stopped goes on, one that is finished is left alone.
 
-    Args: minutes: of the whole face pack, of which the stage takes its share; 0: until its steps are made.
+    Args: minutes: 0: until its steps are made.
     Returns: the weights' file.
     Raises: UserError for an unknown stage or an unusable checkpoint; MachineError if the numbers or the disk fail.
     """
@@ -121,7 +116,7 @@ def run_stage(
     if file.is_file():
         return file
     task = stage.task(device)
-    steps = train(task, replace(stage.course, minutes=minutes * stage.share), file.with_suffix(""), device, write)
+    steps = train(task, replace(stage.course, minutes=minutes), file.with_suffix(""), device, write)
     write(f"{name}: {steps} steps, held-out {stage.check(task.product, device)}")
     save_weights(task.product, file)
     return file

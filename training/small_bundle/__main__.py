@@ -87,8 +87,7 @@ class Run:
 
     def faces(self, minutes: float) -> None:
         """The face pack, as its own command trains it."""
-        stages = self.recipe.face_stages
-        train_face_pack(self.output, minutes, self.device, list(stages), stages)
+        train_face_pack(self.output, minutes, self.device, self.recipe.face_stages)
 
     def embedder(self, device: torch.device) -> Embeds:
         """The recogniser of the face pack."""
