@@ -9,6 +9,7 @@ from pathlib import Path
 import pip
 from fake_packages import lay_out
 
+from instantid import cures
 from instantid.compatibility import MARKS, check_environment
 from instantid.requirements import ROOT, installed_versions, module_of
 
@@ -31,6 +32,7 @@ class InferenceSession:
     def __init__(self, model, providers): pass
     get_providers = lambda self: {works}
 """
+LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file')"
 ON_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 ON_CPU = ON_CUDA[1:]
 
@@ -71,6 +73,15 @@ class Environment:
     def told(self, start, language="en"):
         """The line of the report that begins like this, and the cure below it."""
         return line_and_cure(self.report(language=language).text(), start)
+
+
+def colab_runtime(folder: Path, monkeypatch) -> Environment:
+    """A good Colab runtime, checked from the command line in the project's folder; no card but the fakes."""
+    monkeypatch.setattr(cures, "shell_python", lambda: "python")
+    monkeypatch.chdir(ROOT)
+    (folder / "programs").mkdir()
+    monkeypatch.setenv("PATH", str(folder / "programs"))
+    return Environment(folder / "packages")
 
 
 def line_and_cure(report: str, start: str) -> tuple[str, str | None]:
