@@ -4,15 +4,16 @@ import os
 import shutil
 import subprocess
 import venv
+from importlib.metadata import distribution
 from pathlib import Path
 
-import pip
 from fake_packages import lay_out
 
 from instantid import cures
 from instantid.compatibility import MARKS, check_environment
 from instantid.requirements import ROOT, installed_versions, module_of
 
+PIP = distribution("pip").locate_file("pip")  # not imported: setuptools breaks if it comes after pip
 VERSIONS = {
     **{"torch": "2.11.0+cu128", "diffusers": "0.39.0", "transformers": "5.15.0", "accelerate": "1.14.0"},
     **{"huggingface-hub": "1.27.0", "insightface": "2.1", "onnxruntime-gpu": "1.26.0"},
@@ -102,7 +103,7 @@ class Machine:
         self.environment = folder / "environment"
         venv.create(self.environment, symlinks=os.name != "nt")
         (self.packages,) = self.environment.glob("**/site-packages")
-        shutil.copytree(Path(pip.__file__).parent, self.packages / "pip")  # much quicker than unpacking a fresh one
+        shutil.copytree(PIP, self.packages / "pip")  # much quicker than unpacking a fresh one
         self.python = self.environment / ("Scripts" if os.name == "nt" else "bin") / "python"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
         self.variables = kept | {
