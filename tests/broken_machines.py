@@ -4,14 +4,16 @@ import os
 import shutil
 import subprocess
 import venv
+from importlib.metadata import distribution
 from pathlib import Path
 
-import pip
 from fake_packages import lay_out
 
+from instantid import cures
 from instantid.compatibility import MARKS, check_environment
 from instantid.requirements import ROOT, installed_versions, module_of
 
+PIP = distribution("pip").locate_file("pip")  # not imported: setuptools breaks if it comes after pip
 VERSIONS = {
     **{"torch": "2.11.0+cu128", "diffusers": "0.39.0", "transformers": "5.15.0", "accelerate": "1.14.0"},
     **{"huggingface-hub": "1.27.0", "insightface": "2.1", "onnxruntime-gpu": "1.26.0"},
@@ -31,6 +33,7 @@ class InferenceSession:
     def __init__(self, model, providers): pass
     get_providers = lambda self: {works}
 """
+LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file')"
 ON_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 ON_CPU = ON_CUDA[1:]
 
@@ -73,6 +76,15 @@ class Environment:
         return line_and_cure(self.report(language=language).text(), start)
 
 
+def colab_runtime(folder: Path, monkeypatch) -> Environment:
+    """A good Colab runtime, checked from the command line in the project's folder; no card but the fakes."""
+    monkeypatch.setattr(cures, "shell_python", lambda: "python")
+    monkeypatch.chdir(ROOT)
+    (folder / "programs").mkdir()
+    monkeypatch.setenv("PATH", str(folder / "programs"))
+    return Environment(folder / "packages")
+
+
 def line_and_cure(report: str, start: str) -> tuple[str, str | None]:
     """The line of a printed report that begins with `start` after its mark, and the cure on the line below it."""
     lines = [*report.splitlines(), ""]
@@ -91,7 +103,7 @@ class Machine:
         self.environment = folder / "environment"
         venv.create(self.environment, symlinks=os.name != "nt")
         (self.packages,) = self.environment.glob("**/site-packages")
-        shutil.copytree(Path(pip.__file__).parent, self.packages / "pip")  # much quicker than unpacking a fresh one
+        shutil.copytree(PIP, self.packages / "pip")  # much quicker than unpacking a fresh one
         self.python = self.environment / ("Scripts" if os.name == "nt" else "bin") / "python"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
         self.variables = kept | {

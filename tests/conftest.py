@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import shutil
 import time
 import types
 
@@ -20,6 +21,26 @@ def random_bundle(tmp_path_factory):
     from instantid.random_bundle import write_random_bundle  # here: half of the test files need no torch
 
     return write_random_bundle(tmp_path_factory.mktemp("random") / "bundle")
+
+
+@pytest.fixture
+def bundle_copy(random_bundle, tmp_path):
+    """A random bundle to change files of."""
+    return shutil.copytree(random_bundle, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def single_file_bundle(random_bundle, tmp_path_factory):
+    """The random bundle with its base model in one file, described by `base_config/`; for reading."""
+    from single_file import write_single_file
+
+    folder = tmp_path_factory.mktemp("single") / "bundle"
+    for part in ("ControlNetModel", "antelopev2"):
+        shutil.copytree(random_bundle / part, folder / part)
+    shutil.copy(random_bundle / "ip-adapter.bin", folder)
+    write_single_file(random_bundle / "base", folder / "base.safetensors")
+    shutil.copytree(random_bundle / "base", folder / "base_config", ignore=shutil.ignore_patterns("*.safetensors"))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,35 +1,21 @@
-"""The check on broken machines: what the printed report says is true, and what it tells to do mends it.
+"""The check on broken machines, which are folders with packages of a few lines: what is said, and the cure."""
 
-Most machines here are folders with packages of a few lines; those that get mended are environments with the real pip.
-"""
-
-import os
 import shlex
-import shutil
-import subprocess
-import sys
-from types import ModuleType, SimpleNamespace
 
 import pytest
-from broken_machines import ON_CPU, ON_CUDA, ONNXRUNTIME, TORCH, VERSIONS, Environment, Machine, line_and_cure
-from fake_packages import lay_out, write_wheel
+from broken_machines import LIBGL, ON_CPU, colab_runtime
+from fake_packages import lay_out
 
-from instantid import compatibility, cures, faces, probe
-from instantid.requirements import ROOT, Requirement, module_of
+from instantid import compatibility
+from instantid.requirements import Requirement
 
 INSTALLER = "python -m instantid.installation"
 NEW_ENVIRONMENT = "Make a new environment: delete the folder .venv and start ./run"
-LIBGL = "raise ImportError('libGL.so.1: cannot open shared object file')"
 
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    """A good Colab runtime, checked from the command line in the project's folder; no card but the fakes."""
-    monkeypatch.setattr(cures, "shell_python", lambda: "python")
-    monkeypatch.chdir(ROOT)
-    (tmp_path / "programs").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
-    return Environment(tmp_path / "packages")
+    return colab_runtime(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -265,210 +251,3 @@ def test_a_python_that_is_too_old_asks_for_a_new_environment(environment, monkey
     line, cure = environment.told("Python 3")
     assert line.endswith("Too old; 99.1 or newer is needed")
     assert cure == NEW_ENVIRONMENT
-
-
-# Where the cure is read
-
-
-@pytest.fixture
-def in_a_notebook(monkeypatch):
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=object))
-
-
-@pytest.fixture
-def in_colab(in_a_notebook, monkeypatch):
-    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
-
-
-@pytest.mark.usefixtures("in_a_notebook")
-def test_a_notebook_is_sent_back_to_its_first_cell(environment):
-    environment.take("diffusers")
-    assert environment.told("diffusers", "es")[1] == "Ejecuta otra vez la celda 1 (Instalación)"
-    assert environment.told("diffusers", "en")[1] == "Run cell 1 (Installation) again"
-
-
-@pytest.mark.usefixtures("in_a_notebook")
-def test_a_notebook_calls_pip_as_a_cell_can(environment):
-    environment.put("opencv-python-headless", "5.0.0.93", "raise ImportError('damaged')")
-    cure = environment.told("opencv-python-headless")[1]
-    assert cure == '%pip install --ignore-installed --no-deps "opencv-python-headless==5.0.0.93"'
-
-
-@pytest.mark.usefixtures("in_colab")
-@pytest.mark.parametrize(("language", "menu"), [("es", "Entorno de ejecución → "), ("en", "Runtime → ")])
-@pytest.mark.parametrize("broken", ["torch", "card", "cpu", "hung"])
-def test_colab_names_the_entry_of_its_menu(environment, monkeypatch, language, menu, broken):
-    if broken == "torch":
-        environment.torch("2.5.1")
-    elif broken == "hung":
-        monkeypatch.setattr(compatibility, "ask_libraries", lambda *asked: {"onnxruntime": {"hung": 120.0}})
-    else:
-        environment.torch(available=False)
-        monkeypatch.setattr(compatibility, "nvidia_gpu", lambda: "Tesla T4" if broken == "card" else None)
-    told = [finding.command(language) for finding in environment.report().findings if finding.cure]
-    assert told
-    assert all(cure.startswith(menu) for cure in told)
-
-
-@pytest.mark.usefixtures("environment")
-def test_the_installer_is_called_from_where_the_project_is(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder, _, command = cures.INSTALLER.text("en").partition(" && ")
-    assert (shlex.split(folder), command) == (["cd", str(ROOT)], INSTALLER)
-
-
-@pytest.mark.parametrize(("on_path", "called"), [(True, "python"), (False, "'/with a space/python'")])
-def test_a_command_names_the_python_that_was_checked(monkeypatch, on_path, called):
-    monkeypatch.setattr(cures.sys, "executable", "/with a space/python")
-    monkeypatch.setattr(cures.shutil, "which", lambda name: "/with a space/python" if on_path else "/usr/bin/python")
-    assert cures.shell_python() == called
-
-
-# The provider that really runs
-
-
-def test_the_check_loads_the_libraries_of_cuda_as_the_faces_do(environment):
-    """An onnxruntime that finds CUDA only if PyTorch came first and its libraries were loaded then."""
-    environment.put(
-        "onnxruntime-gpu",
-        "1.26.0",
-        ONNXRUNTIME.format(offered=ON_CUDA, works="[loaded, 'CPUExecutionProvider']")
-        + """
-import sys
-loaded = "CPUExecutionProvider"
-def preload_dlls():
-    global loaded
-    loaded = "CUDAExecutionProvider" if "torch" in sys.modules else loaded
-""",
-    )
-    answers = probe.ask_libraries(["onnxruntime"], [str(environment.folder)])
-    assert answers["onnxruntime"]["providers"][0] == "CUDAExecutionProvider"
-
-
-def test_an_onnxruntime_from_before_preload_dlls_still_comes_after_torch(environment):
-    seen = "['CUDAExecutionProvider'] if 'torch' in __import__('sys').modules else ['CPUExecutionProvider']"
-    environment.onnxruntime(works=seen)
-    answers = probe.ask_libraries(["onnxruntime"], [str(environment.folder)])
-    assert answers["onnxruntime"]["providers"] == ["CUDAExecutionProvider"]
-
-
-def test_onnxruntime_answers_beside_a_torch_that_cannot_be_imported(environment):
-    environment.put("torch", "2.11.0", "raise ImportError('libc10.so')")
-    answers = probe.ask_libraries(["onnxruntime"], [str(environment.folder)])
-    assert answers["onnxruntime"]["providers"] == ON_CUDA
-
-
-def test_faces_on_cuda_load_its_libraries_before_their_sessions(tmp_path, monkeypatch):
-    calls = []
-    session = SimpleNamespace(get_providers=lambda: ON_CUDA)
-
-    class FaceAnalysis:
-        def __init__(self, **options):
-            calls.append("sessions")
-            self.models = {"recognition": SimpleNamespace(session=session)}
-
-        def prepare(self, **options):
-            pass
-
-    onnxruntime = ModuleType("onnxruntime")
-    onnxruntime.preload_dlls = lambda: calls.append("preload_dlls")
-    onnxruntime.get_available_providers = lambda: ON_CUDA
-    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime)
-    monkeypatch.setitem(sys.modules, "insightface.app", SimpleNamespace(FaceAnalysis=FaceAnalysis))
-    monkeypatch.setattr(probe.importlib, "import_module", calls.append)
-    assert faces.FaceAnalyser(tmp_path, "cuda").provider == "CUDAExecutionProvider"
-    assert calls == ["torch", "preload_dlls", "sessions"]
-
-
-# The cures at work, on machines with the real pip
-
-
-class Mended(Machine):
-    """A machine without CUDA where all is well, with a wheel of each package at hand, to be broken by a test."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        self.variables["PATH"] = os.defpath
-        torch = TORCH.format(cuda=None, available=False)
-        onnxruntime = ONNXRUNTIME.format(offered=ON_CPU, works=ON_CPU)
-        self.sources = {"torch": torch, "onnxruntime": onnxruntime, "onnxruntime-gpu": onnxruntime}
-        for name in [*VERSIONS, "onnxruntime", "opencv-python"]:
-            self.write(write_wheel, self.wheels, name)
-        for name in set(VERSIONS) - {"onnxruntime-gpu", "opencv-python-headless"} | {"onnxruntime", "opencv-python"}:
-            self.write(lay_out, self.packages, name)
-
-    def write(self, how, where, name, source=None, needs=()):
-        module = {f"{module_of(name)}/__init__.py": self.sources.get(name, "") if source is None else source}
-        how(where, name, VERSIONS.get(name, "5.0.0.93" if "opencv" in name else "1.26.0"), needs=needs, modules=module)
-
-    def told(self, start):
-        ended = self.run("-m", "instantid", "check", "--language", "en")
-        assert ended.stderr == ""
-        return line_and_cure(ended.stdout, start)
-
-    def follow(self, cure):
-        """What a person does who copies the cure into a terminal."""
-        subprocess.run(cure, shell=True, env=self.variables, check=True, capture_output=True)
-
-
-@pytest.fixture
-def machine(tmp_path):
-    return Mended(tmp_path)
-
-
-def lose_the_module(machine):
-    shutil.rmtree(machine.packages / "gradio")
-
-
-def lose_module_and_list_of_files(machine):
-    lose_the_module(machine)
-    (machine.packages / "gradio-6.24.0.dist-info" / "RECORD").unlink()
-
-
-def lose_the_metadata(machine):
-    shutil.rmtree(machine.packages / "gradio-6.24.0.dist-info")
-
-
-def empty_the_metadata(machine):
-    (machine.packages / "gradio-6.24.0.dist-info" / "METADATA").write_text("")
-
-
-def put_aside(machine):
-    for path in machine.packages.glob("gradio*"):
-        path.rename(machine.packages / path.name.replace("g", "~", 1))
-
-
-@pytest.mark.parametrize(
-    "breaking", [lose_the_module, lose_module_and_list_of_files, lose_the_metadata, empty_the_metadata, put_aside]
-)
-def test_the_cure_of_a_half_uninstalled_package_brings_it_back(machine, breaking):
-    breaking(machine)
-    machine.follow(machine.told("gradio")[1])
-    assert machine.told("gradio") == ("✅ gradio 6.24.0 - Compatible", None)
-
-
-def test_the_cure_of_two_onnxruntimes_leaves_one_that_works(machine):
-    machine.write(lay_out, machine.packages, "onnxruntime-gpu", "raise ImportError('half of each')")
-    machine.follow(machine.told("onnxruntime - ")[1])
-    assert {"onnxruntime", "onnxruntime-gpu"} & set(machine.versions()) == {"onnxruntime"}
-    assert machine.told("onnxruntime")[0] == "✅ onnxruntime 1.26.0 - Compatible"
-
-
-def test_the_cure_of_an_opencv_without_a_screen_lets_it_be_imported(machine):
-    machine.write(lay_out, machine.packages, "opencv-python", LIBGL)
-    machine.follow(machine.told("opencv-python 5.0.0.93")[1])
-    assert machine.told("opencv-python")[0] == "✅ opencv-python 5.0.0.93 - Compatible"
-
-
-def test_the_cure_of_a_damaged_onnx_lets_insightface_be_imported(machine):
-    machine.write(write_wheel, machine.wheels, "onnx")
-    machine.write(lay_out, machine.packages, "onnx", "import onnx.half_of_it")
-    machine.write(lay_out, machine.packages, "insightface", "import onnx", needs=["onnx"])
-    machine.follow(machine.told("insightface")[1])
-    assert machine.told("insightface")[0] == "✅ insightface 2.1 - Compatible"
-
-
-def test_the_cure_of_a_broken_torchvision_takes_it_away(machine):
-    machine.write(lay_out, machine.packages, "torchvision", "raise RuntimeError('another CUDA')")
-    machine.follow(machine.told("torchvision")[1])
-    assert "torchvision" not in machine.versions()

@@ -8,9 +8,8 @@ import types
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-import pip
 import pytest
-from broken_machines import Environment
+from broken_machines import PIP, Environment
 
 from instantid import compatibility, probe
 from instantid.compatibility import check_environment
@@ -159,7 +158,7 @@ def test_the_newest_tested_versions_are_inside_the_promised_ranges():
 
 
 def test_the_check_and_the_installer_start_where_only_pip_is_installed(tmp_path):
-    (tmp_path / "pip").symlink_to(Path(pip.__file__).parent)
+    (tmp_path / "pip").symlink_to(PIP)
     ended = subprocess.run(
         [sys.executable, "-S", "-c", "import instantid.compatibility, instantid.installation"],
         env={"PYTHONPATH": os.pathsep.join([str(probe.ROOT), str(tmp_path)])},
