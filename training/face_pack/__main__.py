@@ -20,10 +20,7 @@ import torch
 
 from instantid.messages import explain, machine_error, say, system_language
 from ip_adapter.errors import InstantIDError
-from training.face_pack.stages import STAGES, TOY, Stage, run_stage
-
-MINUTES = 5.0  # of each network; on one NVIDIA H100, all at once
-
+from training.face_pack.stages import MINUTES, STAGES, TOY, Stage, run_stage
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.face_pack import stages as face_stages
-from training.face_pack.__main__ import MINUTES as FACE_MINUTES
 from training.face_pack.stages import Stage as FaceStage
 from training.small_bundle.models import Sizes
 from training.small_bundle.pool import Supply
@@ -37,7 +36,7 @@ class Recipe:
 # Minutes are those of one NVIDIA H100.
 FULL = Recipe(
     sizes=Sizes(),
-    face_minutes=FACE_MINUTES,
+    face_minutes=face_stages.MINUTES,
     face_stages=face_stages.STAGES,
     vae=Budget(minutes=5.0, learning_rate=6e-4),
     vae_batch=32,
