@@ -22,6 +22,7 @@ from instantid.messages import explain, machine_error, say, system_language
 from ip_adapter.errors import InstantIDError
 from training.face_pack.stages import MINUTES, STAGES, TOY, Stage, run_stage
 
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.face_pack",
