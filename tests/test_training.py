@@ -172,6 +172,22 @@ def test_in_half_precision_the_trained_weights_stay_in_full(half_precision, rand
     assert pipeline.vae.dtype == torch.float32
 
 
+def test_with_copies_in_half_precision_it_learns_as_with_autocast_and_can_be_resumed(
+    half_precision, random_bundle, tmp_path, whole_run
+):
+    def run(output, **changes):
+        options = replace(half_precision, cuda_graphs=True, **changes)
+        bundle = open_untrained_bundle(random_bundle)
+        pipeline = training_pipeline(bundle, torch.device("cpu"), torch.bfloat16, **SIZES)
+        return trained(pipeline, output, options, resume=True), copy_of(IdentityModel(pipeline))
+
+    losses, weights = run(tmp_path / "whole")
+    assert losses == pytest.approx(whole_run[0][:3], rel=0.02)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    run(tmp_path / "parts", steps=2)
+    assert run(tmp_path / "parts")[0] == losses
+
+
 # Conditions that are dropped
 
 

@@ -75,13 +75,10 @@ class Graphed:
 
 
 def graphed(
-    model: nn.Module, device: torch.device, kept: Sequence[str] = (), write: Callable[[str], None] = print
+    model: nn.Module, device: torch.device, write: Callable[[str], None] = print
 ) -> Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]:
-    """`model` computed in bfloat16 by CUDA graphs; where there is no GPU, the model as it is.
-
-    Args: kept: beginnings of names whose weights stay in float32.
-    """
-    return Graphed(HalfPrecision(model, kept), write) if device.type == "cuda" else model
+    """`model` computed in bfloat16 by CUDA graphs; where there is no GPU, the model as it is, in full precision."""
+    return Graphed(HalfPrecision(model), write) if device.type == "cuda" else model
 
 
 def precision_on(device: torch.device) -> torch.dtype:

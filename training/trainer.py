@@ -27,7 +27,7 @@ from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPip
 from training import checkpoints
 from training.data import Batch, Source, example_numbers
 from training.draws import draw
-from training.graphed import graphed
+from training.graphed import Graphed, HalfPrecision
 from training.identity_model import IdentityModel
 from training.journal import append_row, keep_rows
 from training.latents import latents_of, moments_of
@@ -142,9 +142,10 @@ class TrainingRun:
         self.ema = EMAModel(self.model.parameters(), decay=options.ema_decay, foreach=True)
         if options.cuda_graphs and accelerator.num_processes > 1:
             raise user_error("training.graphs_alone")
-        if options.cuda_graphs and accelerator.device.type == "cuda":
+        if options.cuda_graphs:  # Accelerate's own wrapping is autocast
             self.wrapped, self.optimizer = self.model, accelerator.prepare(optimizer)
-            self._predict = graphed(self.model, accelerator.device, kept=("resampler.",))
+            half = HalfPrecision(self.model, kept=("resampler.",))
+            self._predict = Graphed(half) if accelerator.device.type == "cuda" else half
         else:
             self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
             self._predict = self.wrapped
