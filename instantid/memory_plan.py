@@ -11,7 +11,17 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from instantid.expected_memory import TILES_GIB, Picture, Rung, expected_vram, graphs_pool, waiting_gib, weights_gib
+from instantid.expected_memory import (
+    GRAPHS_GIB,
+    GRAPHS_POOL_GIB,
+    TILES_GIB,
+    Picture,
+    Rung,
+    expected_vram,
+    graphs_pool,
+    waiting_gib,
+    weights_gib,
+)
 from instantid.messages import machine_error, say, user_error
 
 if TYPE_CHECKING:
@@ -102,7 +112,9 @@ class MemoryPlan:
     def slower(self) -> MemoryPlan:
         """The same without graphs: the memory that they held is free."""
         reasons = self.reasons | {"speed": ("plan.why_plain", {})}
-        return replace(self, speed="plain", pool_gib=0.0, reasons=reasons)
+        freed = self.pool_gib * GRAPHS_GIB / GRAPHS_POOL_GIB
+        peaks = {phase: gib - freed for phase, gib in self.vram_gib.items()}
+        return replace(self, speed="plain", pool_gib=0.0, vram_gib=peaks, reasons=reasons)
 
     @property
     def peak_vram_gib(self) -> float | None:

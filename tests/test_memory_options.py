@@ -120,6 +120,9 @@ def test_a_plan_without_its_graphs_is_the_same_plan_otherwise():
     slower = plan.slower()
     assert (plan.speed, slower.speed, slower.rung) == ("instant", "plain", plan.rung)
     assert say("plan.why_plain", "en") in slower.text("en")
+    plain = choose_plan(gpu(22.2, 32.0), PUBLISHED, PlanOptions(speed="plain"))
+    assert (slower.vae_tiling, slower.pool_gib) == (plain.vae_tiling, plain.pool_gib)
+    assert slower.vram_gib == pytest.approx(plain.vram_gib)
 
 
 def test_tiles_on_a_processor_have_the_largest_side():
