@@ -67,13 +67,10 @@ class Run:
         elif name == "faces":
             self.faces(recipe.face_minutes if minutes is None else minutes)
         elif name == "vae":
-            budget = with_minutes(recipe.vae, minutes)
-            train_vae(self.output / "vae", recipe.sizes, budget, recipe.vae_supply, recipe.vae_batch, self.device)
+            train_vae(self.output / "vae", recipe.sizes, with_minutes(recipe.vae, minutes), self.device)
         elif name == "base":
-            budget, output = with_minutes(recipe.base, minutes), self.output / "base"
-            sizes, supply = recipe.sizes, recipe.base_supply
-            vae = self.output / "vae" / "model"
-            train_base(output, vae, self.bundle, sizes, budget, supply, recipe.base_batch, self.device)
+            output, vae = self.output / "base", self.output / "vae" / "model"
+            train_base(output, vae, self.bundle, recipe.sizes, with_minutes(recipe.base, minutes), self.device)
         elif name == "identity":
             recipe = replace(recipe, identity=with_minutes(recipe.identity, minutes))
             train_identity(self.output / "identity", self.bundle, recipe, self.embedder)

@@ -31,7 +31,7 @@ from training.identity_model import stored, write_model
 from training.latents import latents_of, moments_of
 from training.losses import min_snr_weights, noise_schedule, prediction_loss
 from training.small_bundle.models import FACTOR, Sizes, encoded, new_text_encoders, new_unet, words
-from training.small_bundle.pool import Examples, Pool, Supply
+from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.sheet import save_sheet
 from training.small_bundle.stage import Budget, Stage, half_precision
 from training.small_bundle.world import drawn, nothing_said, prompts
@@ -74,8 +74,6 @@ def train_base(
     bundle: Path,
     sizes: Sizes,
     budget: Budget,
-    supply: Supply,
-    batch_size: int,
     device: torch.device,
     write: Callable[[str], None] = print,
 ) -> None:
@@ -100,15 +98,15 @@ def train_base(
 
     torch.manual_seed(seeds.BASE_SCENES)
     model = BaseModel(sizes).to(device).train()
-    pool, schedule = Pool(make, supply, seeds.BASE_SCENES), noise_schedule(sdxl_scheduler().config)
+    pool, schedule = Pool(make, budget.supply, seeds.BASE_SCENES), noise_schedule(sdxl_scheduler().config)
     nothing = token_ids(tokenizer, nothing_said()).to(device)
-    latent_shape = (sizes.latent_channels, sizes.latent_side, sizes.latent_side)
+    count, latent_shape = budget.batch_size, (sizes.latent_channels, sizes.latent_side, sizes.latent_side)
     predicted, precision = graphed(model, device, write=write), precision_on(device)
     rates = DropRates(identity=0, text=WITHOUT_TEXT, both=0, control=0)
 
     def loss(step: int) -> dict[str, Tensor]:
-        examples, _ = pool.pick(step, batch_size)
-        numbers = torch.arange(step * batch_size, (step + 1) * batch_size, device=device)
+        examples, _ = pool.pick(step, count)
+        numbers = torch.arange(step * count, (step + 1) * count, device=device)
         draws = draw(numbers, latent_shape, schedule.config.num_train_timesteps, rates, seeds.BASE_SCENES, device)
         latents = latents_of(vae, examples["moments"], draws)
         noisy = schedule.add_noise(latents, draws.noise, draws.timesteps)

@@ -87,7 +87,7 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         steps=budget.steps or 10**7,
         minutes=budget.minutes,
         schedule="clock" if budget.minutes else "cosine",
-        batch_size=recipe.identity_batch,
+        batch_size=budget.batch_size,
         learning_rate=budget.learning_rate,
         identity_net_learning_rate=recipe.identity_net_learning_rate,
         warmup=budget.warmup,
@@ -122,7 +122,7 @@ def source_of(
             "ids": token_ids(tokenizer, prompts(pictures.scenes, seeds.IDENTITY_SCENES)).to(device),
         }
 
-    pool = Pool(make, recipe.identity_supply, seeds.IDENTITY_SCENES)
+    pool = Pool(make, recipe.identity.supply, seeds.IDENTITY_SCENES)
 
     @torch.no_grad()
     def batch_of(numbers: list[int]) -> Batch:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.face_pack import stages as face_stages
 from training.face_pack.stages import Stage as FaceStage
@@ -20,14 +20,8 @@ class Recipe:
     face_minutes: float  # of each network; 0: until its steps are made
     face_stages: Mapping[str, FaceStage]
     vae: Budget
-    vae_batch: int
-    vae_supply: Supply
     base: Budget
-    base_batch: int
-    base_supply: Supply
     identity: Budget
-    identity_batch: int
-    identity_supply: Supply
     identity_net_learning_rate: float = 4e-4
     watched: int = 8  # held-out people whose pictures are looked at
     gallery: int = 64  # held-out people among whom they are to be told
@@ -38,18 +32,31 @@ FULL = Recipe(
     sizes=Sizes(),
     face_minutes=face_stages.MINUTES,
     face_stages=face_stages.STAGES,
-    vae=Budget(minutes=5.0, learning_rate=6e-4),
-    vae_batch=32,
-    vae_supply=Supply(first=4096, fresh=1024, every=256, most=32768),
-    base=Budget(minutes=8.0, learning_rate=4e-4, ema_decay=0.9995),
-    base_batch=256,
-    base_supply=Supply(first=8192, fresh=1024, every=96, most=2**17),
-    identity=Budget(minutes=7.5, learning_rate=4e-4),
-    identity_batch=256,
-    identity_supply=Supply(first=8192, fresh=1024, every=64, most=2**16),
+    vae=Budget(
+        batch_size=32,
+        supply=Supply(first=4096, fresh=1024, every=256, most=32768),
+        minutes=5.0,
+        learning_rate=6e-4,
+    ),
+    base=Budget(
+        batch_size=256,
+        supply=Supply(first=8192, fresh=1024, every=96, most=2**17),
+        minutes=8.0,
+        learning_rate=4e-4,
+        ema_decay=0.9995,
+    ),
+    identity=Budget(
+        batch_size=256,
+        supply=Supply(first=8192, fresh=1024, every=64, most=2**16),
+        minutes=7.5,
+        learning_rate=4e-4,
+    ),
 )
 
 # The whole way in a minute or two on a processor: to try the machinery, not to look at.
+FEW_STEPS = Budget(
+    batch_size=4, supply=Supply(first=16, fresh=8, every=2, most=24), steps=4, warmup=1, log_every=2, sheets=1
+)
 TOY = Recipe(
     sizes=Sizes(
         side=64,
@@ -70,15 +77,9 @@ TOY = Recipe(
     ),
     face_minutes=0.0,
     face_stages=face_stages.TOY,
-    vae=Budget(steps=4, warmup=1, log_every=2, sheets=1),
-    vae_batch=4,
-    vae_supply=Supply(first=16, fresh=8, every=2, most=24),
-    base=Budget(steps=4, warmup=1, log_every=2, sheets=1),
-    base_batch=8,
-    base_supply=Supply(first=16, fresh=8, every=2, most=24),
-    identity=Budget(steps=4, warmup=1, log_every=2, sheets=1),
-    identity_batch=4,
-    identity_supply=Supply(first=16, fresh=8, every=2, most=24),
+    vae=FEW_STEPS,
+    base=replace(FEW_STEPS, batch_size=8),
+    identity=FEW_STEPS,
     watched=2,
     gallery=4,
 )

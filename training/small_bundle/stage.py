@@ -21,14 +21,17 @@ from torch import Tensor, nn
 from instantid.messages import machine_error, user_error
 from training import checkpoints
 from training.journal import append_row, keep_rows
+from training.small_bundle.pool import Supply
 
 CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a stage may train, and how fast. It ends with its minutes or its steps, whichever are over first."""
+    """How long a stage may train, how fast, on what. It ends with its minutes or its steps, whichever come first."""
 
+    batch_size: int
+    supply: Supply  # of its pool
     minutes: float = 0.0  # 0 = no limit
     steps: int = 0  # 0 = no limit
     learning_rate: float = 1e-3

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from training.face_world import seeds
 from training.graphed import graphed, precision_on
 from training.small_bundle.models import Sizes, new_vae
-from training.small_bundle.pool import Examples, Pool, Supply
+from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.sheet import save_sheet
 from training.small_bundle.stage import Budget, Stage
 from training.small_bundle.world import drawn
@@ -34,8 +34,6 @@ def train_vae(
     output: Path,
     sizes: Sizes,
     budget: Budget,
-    supply: Supply,
-    batch_size: int,
     device: torch.device,
     write: Callable[[str], None] = print,
 ) -> None:
@@ -50,16 +48,17 @@ def train_vae(
 
     torch.manual_seed(seeds.VAE_SCENES)
     vae = new_vae(sizes).to(device).train()
-    pool = Pool(make, supply, seeds.VAE_SCENES)
+    pool = Pool(make, budget.supply, seeds.VAE_SCENES)
+    count = budget.batch_size
     latent_shape, precision = (sizes.latent_channels, sizes.latent_side, sizes.latent_side), precision_on(device)
     generator = torch.Generator(device)
     there_and_back = graphed(ThereAndBack(vae), device, write=write)
 
     def loss(step: int) -> dict[str, Tensor]:
-        examples, _ = pool.pick(step, batch_size)
+        examples, _ = pool.pick(step, count)
         pictures = as_floats(examples["pictures"])
         generator.manual_seed(seeds.VAE_SCENES + step)
-        noise = torch.randn(batch_size, *latent_shape, generator=generator, device=device)
+        noise = torch.randn(count, *latent_shape, generator=generator, device=device)
         again, moments = there_and_back(pictures.to(precision), noise.to(precision))
         posterior = DiagonalGaussianDistribution(moments.float())
         return losses(pictures, again.float(), examples["boxes"], posterior.kl() / posterior.mean[0].numel())
@@ -74,7 +73,7 @@ def train_vae(
 
     stage, written = Stage(vae, loss, budget, output), output / "model"
     if stage.train(look, write) or not (written / "diffusion_pytorch_model.safetensors").is_file():
-        examples, _ = pool.pick(stage.step, min(MEASURED, supply.first))
+        examples, _ = pool.pick(stage.step, min(MEASURED, budget.supply.first))
         normalise(vae.eval(), as_floats(examples["pictures"]))
         vae.save_pretrained(written)
 
