@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import shutil
 import struct
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -18,12 +16,6 @@ from ip_adapter.convert import convert_to_safetensors
 
 PARTS = [field.name for field in dataclasses.fields(ComponentSizes) if field.type == "ComponentSize"]
 UNET = "base/unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture
-def copy(random_bundle, tmp_path):
-    """A bundle that may be changed."""
-    return Path(shutil.copytree(random_bundle, tmp_path / "bundle"))
 
 
 def sizes(folder, base=None):
@@ -69,12 +61,12 @@ def test_bytes_are_the_parameters_in_their_precision(random_bundle):
 
 
 @pytest.mark.parametrize(("said", "expected"), [(False, False), (True, True), (None, True)])
-def test_whether_the_vae_overflows_is_what_its_description_says(copy, said, expected):
-    file = copy / "base" / "vae" / "config.json"
+def test_whether_the_vae_overflows_is_what_its_description_says(bundle_copy, said, expected):
+    file = bundle_copy / "base" / "vae" / "config.json"
     config = json.loads(file.read_text())
     config.pop("force_upcast", None)
     file.write_text(json.dumps(config if said is None else config | {"force_upcast": said}))
-    assert sizes(copy).vae_overflows is expected
+    assert sizes(bundle_copy).vae_overflows is expected
 
 
 def test_the_native_size_is_that_of_the_models(random_bundle, models):
@@ -86,51 +78,51 @@ def test_a_base_in_one_file_has_the_sizes_of_the_folder_that_it_was_made_of(rand
     assert [getattr(single, part) for part in PARTS] == [getattr(sizes(random_bundle), part) for part in PARTS]
 
 
-def test_a_description_that_says_nothing_is_taken_for_that_of_sdxl(copy):
-    (copy / "base" / "vae" / "config.json").write_text("{}")
-    assert (sizes(copy).native_size, sizes(copy).vae_overflows) == (1024, True)
+def test_a_description_that_says_nothing_is_taken_for_that_of_sdxl(bundle_copy):
+    (bundle_copy / "base" / "vae" / "config.json").write_text("{}")
+    assert (sizes(bundle_copy).native_size, sizes(bundle_copy).vae_overflows) == (1024, True)
 
 
-def test_a_converted_adapter_has_the_parameters_of_the_one_it_was_made_of(copy):
-    before = sizes(copy)
-    convert_to_safetensors(copy / "ip-adapter.bin")
-    after = sizes(copy)
+def test_a_converted_adapter_has_the_parameters_of_the_one_it_was_made_of(bundle_copy):
+    before = sizes(bundle_copy)
+    convert_to_safetensors(bundle_copy / "ip-adapter.bin")
+    after = sizes(bundle_copy)
     assert after.identity_layers.parameters == before.identity_layers.parameters
     assert after.resampler.parameters == before.resampler.parameters
     assert after.identity_layers.precision == "float16"  # of the converted file, which the loader takes from then on
 
 
-def test_of_two_variants_the_one_that_the_loader_takes_is_measured(copy):
-    plain = sizes(copy).unet
-    half = {name: tensor.half() for name, tensor in load_file(copy / UNET).items()}
-    save_file(half, copy / UNET.replace("model.", "model.fp16."))
-    assert sizes(copy).unet == ComponentSize(plain.parameters, plain.bytes_on_disk // 2, "float16")
+def test_of_two_variants_the_one_that_the_loader_takes_is_measured(bundle_copy):
+    plain = sizes(bundle_copy).unet
+    half = {name: tensor.half() for name, tensor in load_file(bundle_copy / UNET).items()}
+    save_file(half, bundle_copy / UNET.replace("model.", "model.fp16."))
+    assert sizes(bundle_copy).unet == ComponentSize(plain.parameters, plain.bytes_on_disk // 2, "float16")
 
 
-def test_all_shards_of_an_index_are_measured_and_nothing_else(copy):
-    whole, tensors = sizes(copy).unet, sorted(load_file(copy / UNET).items())
-    (copy / UNET).unlink()
+def test_all_shards_of_an_index_are_measured_and_nothing_else(bundle_copy):
+    whole, tensors = sizes(bundle_copy).unet, sorted(load_file(bundle_copy / UNET).items())
+    (bundle_copy / UNET).unlink()
     shards = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for shard, part in zip(shards, (tensors[::2], tensors[1::2])):
-        save_file(dict(part), (copy / UNET).with_name(shard))
+        save_file(dict(part), (bundle_copy / UNET).with_name(shard))
     index = {name: shards[i % 2] for i, (name, _) in enumerate(tensors)}
-    (copy / f"{UNET}.index.json").write_text(json.dumps({"weight_map": index}))
-    assert sizes(copy).unet == whole
+    (bundle_copy / f"{UNET}.index.json").write_text(json.dumps({"weight_map": index}))
+    assert sizes(bundle_copy).unet == whole
 
 
-def test_the_precision_is_that_of_most_bytes(copy):
-    tensors = load_file(copy / UNET)
+def test_the_precision_is_that_of_most_bytes(bundle_copy):
+    tensors = load_file(bundle_copy / UNET)
     largest = max(tensors, key=lambda name: tensors[name].numel())
     mixed = {name: tensor if name == largest else tensor.bfloat16() for name, tensor in tensors.items()}
-    save_file(mixed, copy / UNET)
-    assert sizes(copy).unet.precision == "bfloat16"
+    save_file(mixed, bundle_copy / UNET)
+    assert sizes(bundle_copy).unet.precision == "bfloat16"
 
 
-def test_numbers_that_are_no_weights_are_not_counted(copy):
-    before, tensors = sizes(copy).unet, load_file(copy / UNET)
+def test_numbers_that_are_no_weights_are_not_counted(bundle_copy):
+    before, tensors = sizes(bundle_copy).unet, load_file(bundle_copy / UNET)
     positions = next(iter(tensors.values())).long()
-    save_file(tensors | {"position_ids": positions}, copy / UNET)
-    assert sizes(copy).unet == before
+    save_file(tensors | {"position_ids": positions}, bundle_copy / UNET)
+    assert sizes(bundle_copy).unet == before
 
 
 def test_a_base_of_the_published_size_is_measured_without_reading_it(random_bundle, tmp_path):
