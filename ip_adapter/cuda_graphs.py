@@ -271,17 +271,23 @@ class _Cuda:
     def __call__(self, run: Callable[[], Any]) -> tuple[Callable[[], object], Any]:
         pool = next((graph.pool() for graph in self._graphs), None)  # gone with the last graph in it, then a new one
         graph = torch.cuda.CUDAGraph()
-        generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        before = generator.clone_state()
-        try:
-            # Other threads of the process may go on with the GPU: one watches its memory.
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-                outputs = run()
-        except RuntimeError:
-            generator.graphsafe_set_state(before)  # a capture that broke off would leave it waiting for its end
-            raise
+        # Other threads of the process may go on with the GPU: one watches its memory.
+        with random_numbers_survive(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            outputs = run()
         self._graphs.add(graph)
         return graph.replay, outputs
+
+
+@contextmanager
+def random_numbers_survive() -> Iterator[None]:
+    """Inside, a capture may break off: that would leave the GPU's generator waiting for its end, and useless."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    before = generator.clone_state()
+    try:
+        yield
+    except RuntimeError:
+        generator.graphsafe_set_state(before)
+        raise
 
 
 def network_state(net: torch.nn.Module) -> tuple:

@@ -16,7 +16,7 @@ from tiny_components import TEXT_DIM, standard_normal
 from tiny_pipeline import face, key_points_picture, run, tiny_pipeline, write_adapter
 
 from ip_adapter import cuda_graphs
-from ip_adapter.cuda_graphs import CudaGraphs, network_state
+from ip_adapter.cuda_graphs import CudaGraphs, network_state, random_numbers_survive
 from ip_adapter.errors import StateError
 from pipeline_stable_diffusion_xl_instantid import (
     StableDiffusionXLInstantIDImg2ImgPipeline,
@@ -355,6 +355,33 @@ def test_what_cannot_be_captured_runs_plainly(plain, adapter):
     pipe.cuda_graphs = CudaGraphs(refuse)
     assert torch.equal(run(pipe), run(plain))
     assert "not permitted" in pipe.cuda_graphs.failure
+
+
+def test_a_capture_that_breaks_off_gives_the_random_numbers_back_and_one_that_ends_keeps_them(monkeypatch):
+    class Generator:
+        state = "as before"
+
+        def clone_state(self):
+            return self.state
+
+        def graphsafe_set_state(self, state):
+            self.state = state
+
+    generator = Generator()
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+
+    @random_numbers_survive()
+    def break_off():
+        generator.state = "capturing"
+        raise RuntimeError("capture invalidated")
+
+    with pytest.raises(RuntimeError, match="invalidated"):
+        break_off()
+    assert generator.state == "as before"
+    with random_numbers_survive():
+        generator.state = "captured"
+    assert generator.state == "captured"
 
 
 @pytest.mark.gpu

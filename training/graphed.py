@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from ip_adapter.cuda_graphs import random_numbers_survive
+
 HALF = torch.bfloat16
 
 
@@ -57,13 +59,11 @@ class Graphed:
         return self._call(*inputs)
 
     def _captured(self, inputs: Sequence[torch.Tensor]) -> Callable:
-        generator = torch.cuda.default_generators[inputs[0].device.index or 0]
-        before, own = generator.clone_state(), self.network.forward
+        own, examples = self.network.forward, tuple(given.detach().clone() for given in inputs)
         try:
-            examples = tuple(given.detach().clone() for given in inputs)
-            call = torch.cuda.make_graphed_callables(self.network, examples, allow_unused_input=True)
+            with random_numbers_survive():
+                call = torch.cuda.make_graphed_callables(self.network, examples, allow_unused_input=True)
         except RuntimeError as error:
-            generator.graphsafe_set_state(before)  # a capture that broke off would leave it waiting for its end
             self.network.forward = own
             self.failure = " ".join(str(error).split())[:200]
             self.write(f"no CUDA graphs: {self.failure}")
