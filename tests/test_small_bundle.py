@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -26,7 +27,7 @@ from training.small_bundle.base import BaseModel, encoded, read_tokenizer, size_
 from training.small_bundle.identity import other_pictures
 from training.small_bundle.pool import Pool, Supply
 from training.small_bundle.recipe import FULL, TOY
-from training.small_bundle.vae import as_floats, inside, normalise
+from training.small_bundle.vae import as_floats, normalise
 
 CPU = torch.device("cpu")
 
@@ -250,6 +251,37 @@ def test_the_pool_at_a_step_is_the_same_however_it_was_reached():
     assert torch.equal(late.pick(39, 32)[0]["square"], examples["square"])
 
 
+def test_examples_that_are_made_ahead_are_the_same_and_none_before_the_second_pick():
+    supply, asked = Supply(first=8, fresh=4, every=2, most=16), []
+
+    def make(numbers):
+        asked.append((numbers[0].item(), threading.current_thread() is threading.main_thread()))
+        return {"square": numbers**2}
+
+    plain, ahead = Pool(make, supply, 5), Pool(make, supply, 5, ahead=True)
+    ahead.pick(0, 4)
+    assert asked == [(0, True), (4, True)]
+    for step in range(1, 40):
+        examples, numbers = ahead.pick(step, 32)
+        assert torch.equal(examples["square"], numbers**2)
+        assert torch.equal(numbers, plain.pick(step, 32)[1])
+    assert (8, False) in asked
+    assert (8, True) in asked  # of the plain one
+
+
+def test_a_failure_while_making_ahead_is_not_lost():
+    def make(numbers):
+        if numbers[0] >= 8:
+            raise RuntimeError("no more memory")
+        return {"square": numbers**2}
+
+    pool = Pool(make, Supply(first=8, fresh=4, every=2, most=16), 5, ahead=True)
+    pool.pick(0, 4)
+    pool.pick(1, 4)
+    with pytest.raises(RuntimeError, match="no more memory"):
+        pool.pick(2, 4)
+
+
 def test_sizes_are_mostly_those_of_a_whole_picture():
     sizes = size_ids(128, torch.rand(2000, 7, generator=torch.Generator().manual_seed(0)))
     whole = (sizes == torch.tensor([128.0, 128, 0, 0, 128, 128])).all(1)
@@ -345,9 +377,3 @@ def test_latents_are_brought_to_mean_0_and_deviation_1_and_pictures_stay():
     torch.testing.assert_close(
         latents.std / spread.std, 1 / spread.mean.std((0, 2, 3)).view(1, -1, 1, 1).expand_as(spread.std)
     )
-
-
-def test_pixels_of_a_face_are_those_in_its_box():
-    mask = inside(torch.tensor([[2.0, 1.0, 5.0, 3.0]]), 8)
-    assert mask.sum() == 3 * 2
-    assert mask[0, 0, 1:3, 2:5].min() == 1

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from diffusers import DDPMScheduler
 from face_photos import person
 from PIL import Image
 from safetensors.torch import load_file
@@ -26,7 +25,6 @@ from training import checkpoints
 from training.data import joined
 from training.draws import DropRates, draw
 from training.identity_model import IdentityModel, training_pipeline, write_bundle
-from training.losses import min_snr_weights, noise_schedule, prediction_loss, target_of
 from training.trainer import TrainingRun, accelerator_for
 from training.validation import Case, Validation
 
@@ -238,39 +236,6 @@ def test_another_example_or_seed_is_drawn_otherwise():
     noises = [draw([n], (4, 3, 5), 1000, DropRates(), seed=s).noise for n, s in ((42, 7), (43, 7), (42, 8))]
     assert not torch.equal(noises[0], noises[1])
     assert not torch.equal(noises[0], noises[2])
-
-
-# The loss
-
-
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-def test_the_target_follows_what_the_base_predicts(prediction_type):
-    schedule = noise_schedule(DDPMScheduler(prediction_type=prediction_type).config)
-    latents, noise = torch.randn(2, 4, 3, 5), torch.randn(2, 4, 3, 5)
-    signal = schedule.alphas_cumprod[100] ** 0.5
-    expected = {
-        "epsilon": noise,
-        "v_prediction": signal * noise - (1 - signal**2) ** 0.5 * latents,
-        "sample": latents,
-    }[prediction_type]
-    torch.testing.assert_close(target_of(schedule, latents, noise, torch.tensor([100, 100])), expected)
-
-
-def test_min_snr_weighs_only_what_is_nearly_clean_less():
-    schedule = noise_schedule(DDPMScheduler().config)
-    snr = schedule.alphas_cumprod / (1 - schedule.alphas_cumprod)
-    weights = min_snr_weights(schedule, torch.arange(1000), gamma=5.0)
-    torch.testing.assert_close(weights, 5 / snr.clamp(min=5))
-
-
-def test_weights_are_those_of_the_examples():
-    prediction, target = torch.zeros(2, 4, 3, 5), torch.ones(2, 4, 3, 5) * torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
-    assert prediction_loss(prediction, target, torch.tensor([0.5, 0.25])).item() == pytest.approx((0.5 + 1) / 2)
-
-
-def test_a_base_that_predicts_something_else_is_named():
-    with pytest.raises(UserError, match="“flow”"):
-        noise_schedule({"_class_name": "DDPMScheduler", "prediction_type": "flow"})
 
 
 # Stopped and resumed, one process or two

@@ -236,6 +236,9 @@ def test_an_example_is_what_its_number_says(records, data):
     assert batch.pixels.shape == batch.key_points.shape == (1, 3, *CANVAS[::-1])
     x, y = view_of(target, CANVAS).placement.points(target.key_points)[4].astype(int)
     assert batch.key_points[0, :, y, x].tolist() == [1, 0, 1]  # magenta: the corner of the mouth, drawn last
+    left, top, right, bottom = batch.boxes[0].tolist()
+    assert left < x < right
+    assert top < y < bottom
 
 
 def test_worker_processes_give_the_same_batches(records, data):

@@ -38,6 +38,7 @@ class Batch:
     moments: torch.Tensor | None = None  # (b, 2c, h, w) mean and log variance that the VAE gives
     size_ids: torch.Tensor | None = None  # (b, 6) SDXL's sizes; None = the pictures are whole and of this size
     text: tuple[torch.Tensor, torch.Tensor] | None = None  # captions encoded: (b, 77, d) and pooled (b, p)
+    boxes: torch.Tensor | None = None  # (b, 4) x0 y0 x1 y1 of the faces in pixels; needed where they count more
 
 
 Source = Callable[[Iterable[list[int]]], Iterable[Batch]]
@@ -123,6 +124,7 @@ class FaceDataset(Dataset):
             pixels=pixels,
             moments=moments,
             size_ids=torch.tensor([view.size_ids]),
+            boxes=torch.from_numpy(view.placement.box(target.box))[None].float(),
         )
 
     def pair(self, number: int) -> tuple[FaceRecord, FaceRecord]:

@@ -49,8 +49,31 @@ def min_snr_weights(schedule: DDPMScheduler, timesteps: torch.Tensor, gamma: flo
 
 
 def prediction_loss(
-    prediction: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None = None
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    places: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error in float32 over the batch; `weights` (b,) for each example."""
-    errors = (prediction.float() - target.float()).square().flatten(1).mean(dim=1)
+    """Mean squared error in float32 over the batch; `weights` (b,) of examples, `places` (b, 1, h, w) within them."""
+    errors = (prediction.float() - target.float()).square()
+    if places is not None:
+        errors = errors * places
+    errors = errors.flatten(1).mean(dim=1)
     return (errors if weights is None else errors * weights).mean()
+
+
+def face_places(boxes: torch.Tensor, size: tuple[int, int], factor: float, weight: float) -> torch.Tensor:
+    """How much each place of a map counts where faces count more, (b, 1, h, w); 1 on the average of each example.
+
+    Args:
+        boxes: (b, 4) x0 y0 x1 y1 of the faces, in pixels.
+        size: h, w of the map.
+        factor: pixels to a place, each way.
+        weight: of a place whose middle is inside the box; of another one 1.
+    """
+    height, width = size
+    across, down = (torch.arange(side, device=boxes.device) * factor + factor / 2 for side in (width, height))
+    left, top, right, bottom = boxes[:, :, None].unbind(1)
+    inside = ((down > top) & (down < bottom))[:, :, None] & ((across > left) & (across < right))[:, None]
+    places = 1 + (weight - 1) * inside[:, None].float()
+    return places / places.mean((1, 2, 3), keepdim=True)

@@ -52,6 +52,7 @@ class TrainingOptions:
     max_grad_norm: float = option(1.0, "gradients longer than this are shortened to it")
     ema_decay: float = option(0.9999, "of the moving average of the weights, which is what comes out in the end")
     min_snr_gamma: float = option(0.0, "bound of the signal-to-noise weights; 5 is usual, 0 = unweighted")
+    face_weight: float = option(1.0, "how much more the places inside the face's box count than the others")
     drop_identity: float = option(0.05, "share of examples without identity (zeros through the Resampler)")
     drop_text: float = option(0.05, "share of examples without caption")
     drop_both: float = option(0.05, "share of examples with neither")

@@ -31,7 +31,7 @@ from training.graphed import Graphed, HalfPrecision
 from training.identity_model import IdentityModel
 from training.journal import append_row, keep_rows
 from training.latents import latents_of, moments_of
-from training.losses import min_snr_weights, noise_schedule, prediction_loss, target_of
+from training.losses import face_places, min_snr_weights, noise_schedule, prediction_loss, target_of
 from training.options import TrainingOptions
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -222,9 +222,17 @@ class TrainingRun:
         )
         target = target_of(self.noise_schedule, latents, noise, timesteps)
         gamma = self.options.min_snr_gamma
-        return prediction_loss(
-            prediction, target, min_snr_weights(self.noise_schedule, timesteps, gamma) if gamma else None
-        )
+        weights = min_snr_weights(self.noise_schedule, timesteps, gamma) if gamma else None
+        return prediction_loss(prediction, target, weights, self._places(batch, latents))
+
+    def _places(self, batch: Batch, latents: torch.Tensor) -> torch.Tensor | None:
+        """How much each place counts, (b, 1, h, w); None: all the same."""
+        if self.options.face_weight == 1:
+            return None
+        if batch.boxes is None:
+            raise ValueError("face_weight needs batches with boxes")
+        size, factor = latents.shape[-2:], batch.key_points.shape[-1] / latents.shape[-1]
+        return face_places(batch.boxes.to(latents.device), size, factor, self.options.face_weight)
 
     def is_over(self) -> bool:
         """Whether `options.minutes` are over by the clock of the first process: all must agree."""

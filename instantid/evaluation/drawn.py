@@ -20,7 +20,7 @@ USUAL_COUNT = 16
 MOST_PEOPLE = 1024
 SIZE = 128  # pixels
 AT_ONCE = 64  # pictures
-LEAST_SCALE = {"portrait": 0.5, "pose": 0.4}  # height of the face as a share of the picture
+LEAST_SCALE = 0.5  # height of the smallest face as a share of the picture
 MOST_ASIDE = 0.08  # a large face stays whole so far from the middle
 
 
@@ -50,7 +50,7 @@ def drawn_people(count: int, references: int = 1) -> tuple[list[Person], list[Im
     world = _face_world()
     each = references + 1
     persons = world.people(range(count), world.seeds.EVALUATED_PEOPLE).repeat_interleave(each, 0)
-    scenes = _closer(world.scenes(range(count * each), world.seeds.EVALUATED_SCENES), "portrait")
+    scenes = _closer(world.scenes(range(count * each), world.seeds.EVALUATED_SCENES))
     photograph, natural = scenes.style * 0, scenes.hair_dye * 0  # the first of their tables
     pictures = _pictures(world, persons, replace(scenes, style=photograph, hair_dye=natural))
     people = []
@@ -58,7 +58,7 @@ def drawn_people(count: int, references: int = 1) -> tuple[list[Person], list[Im
         own = tuple(pictures[number * each : (number + 1) * each])
         people.append(Person(f"drawn-{number:04d}", own[:references], own[references:]))
     posing = world.people(range(count), world.seeds.EVALUATED_POSES)
-    return people, _pictures(world, posing, _closer(world.scenes(range(count), world.seeds.EVALUATED_POSES), "pose"))
+    return people, _pictures(world, posing, _closer(world.scenes(range(count), world.seeds.EVALUATED_POSES)))
 
 
 def _face_world() -> ModuleType:
@@ -68,10 +68,10 @@ def _face_world() -> ModuleType:
         raise user_error("evaluate.no_face_world") from error
 
 
-def _closer(scenes: Any, kind: str) -> Any:
-    """The scenes with no face smaller than those of its kind, and each face whole."""
+def _closer(scenes: Any) -> Any:
+    """The scenes with no face that is small, and each face whole."""
     centre = 0.5 + (scenes.centre - 0.5).clamp(-MOST_ASIDE, MOST_ASIDE)
-    return replace(scenes, scale=scenes.scale.clamp(min=LEAST_SCALE[kind]), centre=centre)
+    return replace(scenes, scale=scenes.scale.clamp(min=LEAST_SCALE), centre=centre)
 
 
 def _pictures(world: ModuleType, persons: Any, scenes: Any) -> list[Image.Image]:

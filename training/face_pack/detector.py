@@ -20,6 +20,7 @@ STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (2, 4)  # in strides: each anchor answers for faces of about this size
 WIDTHS = (24, 48, 80, 88)  # of the maps at strides 4, 8, 16 and 32
 NECK = 48
+FAR = (2, 4)  # dilations of further blocks at stride 32: a face that fills a picture of 640 is seen as a whole
 OUTPUTS = {"score": 1, "bbox": 4, "kps": 10}  # numbers for each anchor
 LIKELY = -4.6  # score of a new network: one anchor in a hundred holds a face
 
@@ -35,6 +36,7 @@ class Detector(nn.Module):
             nn.Sequential(Residual(inner, outer, 2, relu), Residual(outer, outer, 1, relu))
             for inner, outer in ((quarter, eighth), (eighth, sixteenth), (sixteenth, last))
         )
+        self.levels[-1].extend(Residual(last, last, 1, relu, dilation) for dilation in FAR)
         self.lateral = nn.ModuleList(unit(width, NECK, 1) for width in WIDTHS[1:])
         self.smooth = nn.ModuleList(nn.Sequential(*unit(NECK, NECK), nn.ReLU()) for _ in STRIDES)
         self.head = nn.Sequential(*unit(NECK, NECK), nn.ReLU(), *unit(NECK, NECK), nn.ReLU())

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 
-def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def unit(inner: int, outer: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     """Convolution and batch norm, to be followed by an activation."""
-    return nn.Sequential(nn.Conv2d(inner, outer, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outer))
+    padding = kernel // 2 * dilation
+    return nn.Sequential(nn.Conv2d(inner, outer, kernel, stride, padding, dilation, bias=False), nn.BatchNorm2d(outer))
 
 
 def relu(channels: int) -> nn.ReLU:
@@ -21,13 +22,22 @@ def relu(channels: int) -> nn.ReLU:
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions beside a shortcut: (b, inner, h, w) -> (b, outer, h / stride, w / stride)."""
+    """Two 3×3 convolutions beside a shortcut: (b, inner, h, w) -> (b, outer, h / stride, w / stride).
+
+    Args: dilation: places between those that a convolution reads.
+    """
 
     def __init__(
-        self, inner: int, outer: int, stride: int = 1, activation: Callable[[int], nn.Module] = nn.PReLU
+        self,
+        inner: int,
+        outer: int,
+        stride: int = 1,
+        activation: Callable[[int], nn.Module] = nn.PReLU,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.first, self.second = unit(inner, outer, 3, stride), unit(outer, outer)
+        self.first = unit(inner, outer, 3, stride, dilation)
+        self.second = unit(outer, outer, dilation=dilation)
         self.between, self.after = activation(outer), activation(outer)
         self.shortcut = nn.Identity() if inner == outer and stride == 1 else unit(inner, outer, 1, stride)
 

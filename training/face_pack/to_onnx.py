@@ -61,6 +61,7 @@ def append_network(graph: OnnxGraph, network: nn.Module, given: str) -> Any:
 def _convolution(graph: OnnxGraph, layer: nn.Conv2d, x: str, stored: Callable) -> str:
     weights = [stored(weight) for weight in (layer.weight, layer.bias) if weight is not None]
     sides = {"kernel_shape": [*layer.kernel_size], "strides": [*layer.stride], "pads": [*layer.padding] * 2}
+    sides |= {"dilations": [*layer.dilation]} if max(layer.dilation) > 1 else {}
     return graph.add("Conv", x, *weights, group=layer.groups, **sides)
 
 

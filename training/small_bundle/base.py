@@ -29,7 +29,7 @@ from training.face_world.constants import constant
 from training.graphed import graphed, precision_on
 from training.identity_model import stored, write_model
 from training.latents import latents_of, moments_of
-from training.losses import min_snr_weights, noise_schedule, prediction_loss
+from training.losses import face_places, min_snr_weights, noise_schedule, prediction_loss
 from training.small_bundle.models import FACTOR, Sizes, encoded, new_text_encoders, new_unet, words
 from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.sheet import save_sheet
@@ -38,6 +38,7 @@ from training.small_bundle.world import drawn, nothing_said, prompts
 
 WITHOUT_TEXT = 0.1  # share of examples whose text asks for nothing
 GAMMA = 5.0  # bound of the signal-to-noise weights
+FACE_WEIGHT = 4.0  # of a place inside a face's box; 1 outside
 OTHER_SIZES = 0.3  # share of examples that say any sizes: they mean nothing here, and are not to disturb
 LEAST_SIZE, MOST_SIZE = 64, 256
 SHEET_ROWS = 2
@@ -90,15 +91,18 @@ def train_base(
     @torch.no_grad()
     def make(numbers: Tensor) -> Examples:
         pictures = drawn(numbers, sizes.side, seeds.BASE_SCENES, device)
+        rendering = pictures.rendering
         ids = token_ids(tokenizer, prompts(pictures.scenes, seeds.BASE_SCENES))
         return {
-            "moments": moments_of(vae, pictures.rendering.picture * 2 - 1).half(),
+            "moments": moments_of(vae, rendering.picture * 2 - 1).half(),
+            "boxes": rendering.box,
             "ids": ids.to(device),
         }
 
     torch.manual_seed(seeds.BASE_SCENES)
     model = BaseModel(sizes).to(device).train()
-    pool, schedule = Pool(make, budget.supply, seeds.BASE_SCENES), noise_schedule(sdxl_scheduler().config)
+    pool = Pool(make, budget.supply, seeds.BASE_SCENES, ahead=device.type == "cuda")
+    schedule = noise_schedule(sdxl_scheduler().config)
     nothing = token_ids(tokenizer, nothing_said()).to(device)
     count, latent_shape = budget.batch_size, (sizes.latent_channels, sizes.latent_side, sizes.latent_side)
     predicted, precision = graphed(model, device, write=write), precision_on(device)
@@ -114,7 +118,8 @@ def train_base(
         ids = torch.where(draws.without_text[:, None], some_of(nothing, chance[:, 0]), examples["ids"])
         noise = predicted(noisy.to(precision), draws.timesteps, ids, size_ids(sizes.side, chance[:, 1:]))
         weights = min_snr_weights(schedule, draws.timesteps, GAMMA)
-        return {"loss": prediction_loss(noise, draws.noise, weights)}
+        places = face_places(examples["boxes"], latent_shape[1:], FACTOR, FACE_WEIGHT)
+        return {"loss": prediction_loss(noise, draws.noise, weights, places)}
 
     def look(name: str) -> None:
         pipeline = pipeline_of(model, vae, tokenizer)

@@ -23,7 +23,7 @@ from training.identity_model import training_pipeline, write_identity
 from training.journal import append_row, keep_rows
 from training.latents import moments_of
 from training.options import TrainingOptions
-from training.small_bundle.base import read_tokenizer, token_ids
+from training.small_bundle.base import FACE_WEIGHT, GAMMA, read_tokenizer, token_ids
 from training.small_bundle.models import encoded, identity_sizes
 from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.recipe import Recipe
@@ -93,7 +93,8 @@ def options_of(recipe: Recipe) -> TrainingOptions:
         warmup=budget.warmup,
         weight_decay=budget.weight_decay,
         ema_decay=budget.ema_decay,
-        min_snr_gamma=5.0,
+        min_snr_gamma=GAMMA,
+        face_weight=FACE_WEIGHT,
         cuda_graphs=torch.cuda.is_available(),
         mixed_precision="bf16" if torch.cuda.is_available() else "no",
         checkpoint_every=500,
@@ -115,14 +116,18 @@ def source_of(
     def make(numbers: Tensor) -> Examples:
         pictures = drawn(numbers, side, seeds.IDENTITY_SCENES, device)
         rendering = pictures.rendering
+        ids = token_ids(tokenizer, prompts(pictures.scenes, seeds.IDENTITY_SCENES)).to(device)
+        text, pooled_text = encoded(pipeline.text_encoder, pipeline.text_encoder_2, ids)
         return {
             "moments": moments_of(pipeline.vae, rendering.picture * 2 - 1).half(),
             "key_points": key_point_pictures(rendering.key_points, side, threads).to(device),
             "embeddings": embedder.embed(rendering.picture, shaken(rendering.key_points, numbers.to(device))),
-            "ids": token_ids(tokenizer, prompts(pictures.scenes, seeds.IDENTITY_SCENES)).to(device),
+            "boxes": rendering.box,
+            "text": text,
+            "pooled_text": pooled_text,
         }
 
-    pool = Pool(make, recipe.identity.supply, seeds.IDENTITY_SCENES)
+    pool = Pool(make, recipe.identity.supply, seeds.IDENTITY_SCENES, ahead=device.type == "cuda")
 
     @torch.no_grad()
     def batch_of(numbers: list[int]) -> Batch:
@@ -132,7 +137,8 @@ def source_of(
             key_points=examples["key_points"].float() / 255,
             embeddings=pool.column("embeddings", others),
             moments=examples["moments"],
-            text=encoded(pipeline.text_encoder, pipeline.text_encoder_2, examples["ids"]),
+            text=(examples["text"], examples["pooled_text"]),
+            boxes=examples["boxes"],
         )
 
     def source(batches: Iterable[list[int]]) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ the pool, and which are picked, is a function of the step alone: a resumed run s
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -38,17 +39,25 @@ class Pool:
     Args:
         make: numbers (b,) on the processor -> the examples of these numbers, on the device that trains.
         seed: of the picks.
+        ahead: make the next ones in a thread while others are trained on. Where a GPU computes, making them is mostly
+            Python's work, and the trained graphs leave Python idle.
     """
 
-    def __init__(self, make: Callable[[Tensor], Examples], supply: Supply, seed: int) -> None:
+    def __init__(self, make: Callable[[Tensor], Examples], supply: Supply, seed: int, ahead: bool = False) -> None:
         self.make, self.supply, self.seed = make, supply, seed
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._next: tuple[int, Future[Examples]] | None = None  # the first of their numbers, and they
         self._ring: Examples = {}
         self._made = 0  # the number after that of the newest example
 
     def pick(self, step: int, count: int) -> tuple[Examples, Tensor]:
         """`count` examples of the pool as it is at `step`, and their numbers (count,), on the device."""
         held = self.supply.at(step)
+        is_first = not self._ring
         self._fill(held)
+        if self._thread and not is_first and not self._next:
+            # Not at the first pick: a CUDA graph is captured after it, and no other thread may use the GPU then.
+            self._next = self._made, self._thread.submit(self._some, self._made)
         device = next(iter(self._ring.values())).device
         chance = uniform(torch.full((1,), step, device=device), self.seed, "picks", count)[0]
         numbers = held.start + (chance.double() * len(held)).long()
@@ -61,7 +70,7 @@ class Pool:
     def _fill(self, held: range) -> None:
         fresh = self.supply.fresh
         for start in range(max(self._made, held.start), held.stop, fresh):
-            examples = self.make(torch.arange(start, start + fresh))
+            examples = self._taken(start) or self._some(start)
             if not self._ring:
                 self._ring = {
                     name: values.new_empty((self.supply.most, *values.shape[1:])) for name, values in examples.items()
@@ -70,3 +79,14 @@ class Pool:
             for name, values in examples.items():
                 self._ring[name][place : place + fresh] = values
             self._made = start + fresh
+
+    def _some(self, start: int) -> Examples:
+        return self.make(torch.arange(start, start + self.supply.fresh))
+
+    def _taken(self, start: int) -> Examples | None:
+        """What was made ahead, if it is what is needed."""
+        ahead, self._next = self._next, None
+        if ahead is None:
+            return None
+        number, examples = ahead
+        return examples.result() if number == start else None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from training.face_world import seeds
 from training.graphed import graphed, precision_on
+from training.losses import face_places
 from training.small_bundle.models import Sizes, new_vae
 from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.sheet import save_sheet
@@ -48,7 +49,7 @@ def train_vae(
 
     torch.manual_seed(seeds.VAE_SCENES)
     vae = new_vae(sizes).to(device).train()
-    pool = Pool(make, budget.supply, seeds.VAE_SCENES)
+    pool = Pool(make, budget.supply, seeds.VAE_SCENES, ahead=device.type == "cuda")
     count = budget.batch_size
     latent_shape, precision = (sizes.latent_channels, sizes.latent_side, sizes.latent_side), precision_on(device)
     generator = torch.Generator(device)
@@ -93,28 +94,20 @@ class ThereAndBack(nn.Module):
 def losses(pictures: Tensor, again: Tensor, boxes: Tensor, divergence: Tensor) -> dict[str, Tensor]:
     """The loss and its parts, for pictures (b, 3, h, w) in -1 … 1, boxes (b, 4) in pixels, divergence (b,)."""
     error = (again - pictures).abs()
-    weight = 1 + (FACE_WEIGHT - 1) * inside(boxes, pictures.shape[-1])
+    places = face_places(boxes, pictures.shape[-2:], 1, FACE_WEIGHT)
     difference = again - pictures
     contours = sum(
         part.abs().mean()
         for scale in SCALES
         for part in neighbours(F.avg_pool2d(difference, scale) if scale > 1 else difference)
     )
-    pixels, divergence = (error * weight).mean() / weight.mean(), divergence.mean()
+    pixels, divergence = (error * places).mean(), divergence.mean()
     return {
         "loss": pixels + CONTOUR_WEIGHT * contours + DIVERGENCE_WEIGHT * divergence,
         "pixels": pixels,
         "divergence": divergence,
         "decibels": -10 * difference.detach().div(2).square().mean().log10(),
     }
-
-
-def inside(boxes: Tensor, side: int) -> Tensor:
-    """1 where a pixel lies in its picture's box (b, 4), else 0: (b, 1, side, side)."""
-    middles = torch.arange(side, device=boxes.device) + 0.5
-    left, top, right, bottom = boxes[:, :, None].unbind(1)
-    across, down = (middles > left) & (middles < right), (middles > top) & (middles < bottom)
-    return (down[:, :, None] & across[:, None, :])[:, None].float()
 
 
 def neighbours(pictures: Tensor) -> tuple[Tensor, Tensor]:

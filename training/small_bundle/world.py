@@ -16,8 +16,8 @@ from training.face_world.scene import LEAST_SCALE, MARGIN, MOST_SCALE
 from training.face_world.scene import STYLES as DRAWN_STYLES
 
 PICTURES_EACH = 4  # of a person; the first one is a portrait
-LEAST_FACE = 0.36  # of the picture's height: of smaller ones the autoencoder keeps too little to tell people apart
-PORTRAIT_SCALE, PORTRAIT_ASIDE = 0.45, 0.1  # smallest face of a portrait, and how far from the middle it may be
+LEAST_FACE = 0.48  # of the picture's height: smaller ones are a few latents wide, too few to draw a likeness
+PORTRAIT_SCALE, PORTRAIT_ASIDE = 0.5, 0.1  # smallest face of a portrait, and how far from the middle it may be
 
 # Style of the face world -> the entry of the app's list of styles whose words ask for it.
 APP_STYLES = {
