@@ -22,7 +22,7 @@ from training.face_world import scenes, vocabulary
 from training.face_world.scene import MOST_SCALE, STYLES
 from training.identity_model import new_identity
 from training.small_bundle import card, models, world
-from training.small_bundle.__main__ import Run
+from training.small_bundle.__main__ import STAGES, Run
 from training.small_bundle.base import BaseModel, encoded, read_tokenizer, size_ids, token_ids, write_tokenizers
 from training.small_bundle.identity import other_pictures
 from training.small_bundle.pool import Pool, Supply
@@ -40,7 +40,7 @@ QUICK = replace(TOY, face_stages={name: replace(stage, course=FEW_STEPS) for nam
 def run(tmp_path_factory):
     """A toy that went all the way."""
     run = Run(tmp_path_factory.mktemp("run"), QUICK, CPU)
-    for stage in ("faces", "vae", "base", "identity", "write"):
+    for stage in STAGES:
         run.stage(stage)
     return run
 

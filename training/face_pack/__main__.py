@@ -1,6 +1,6 @@
 """Train the face pack of the small bundle from nothing: detector, recogniser, second recogniser, trait classifier.
 
-python -m training.face_pack --output RUN [--minutes 5] [--stage NAME] [--device cuda] [--toy]
+python -m training.face_pack --output RUN [--minutes 8] [--stage NAME] [--device cuda] [--toy]
 
 On a GPU the four are trained side by side: none of them fills it. A run that was stopped goes on with the same command.
 Where onnx is installed the files of the bundle are written at the end; else, and after single stages, do it with
@@ -53,17 +53,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train_face_pack(output: Path, minutes: float, device: torch.device, stages: Mapping[str, Stage]) -> None:
-    """Train all stages, or go on with them; then write the bundle's files.
+    """Train these stages, or go on with them; then write their files of the bundle.
 
     Args: minutes: of each stage; 0: until its steps are made.
     Raises: InstantIDError in one sentence.
     """
-    if device.type == "cuda" and stages is STAGES:
+    if device.type == "cuda" and stages.items() <= STAGES.items():
         train_side_by_side(output, minutes, device, list(stages))
     else:
         for name in stages:
             run_stage(name, output, minutes, device, stages=stages)
-    export(output)
+    export(output, list(stages))
 
 
 def train_side_by_side(output: Path, minutes: float, device: torch.device, names: Sequence[str]) -> None:
@@ -78,14 +78,14 @@ def train_side_by_side(output: Path, minutes: float, device: torch.device, names
         raise machine_error("face_pack.stage_failed", names=", ".join(failed), folder=output)
 
 
-def export(output: Path) -> None:
+def export(output: Path, names: Sequence[str]) -> None:
     """Write the bundle's files, or say how to do it elsewhere."""
     if importlib.util.find_spec("onnx") is None:
         print(say("face_pack.no_onnx", system_language(), folder=output))
         return
     from training.face_pack.export import export_face_pack
 
-    for file in export_face_pack(output):
+    for file in export_face_pack(output, names=names):
         print(f"{file}: {file.stat().st_size / 1e6:.2f} MB")
 
 

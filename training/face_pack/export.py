@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -31,14 +32,14 @@ FILES = {
 }
 
 
-def export_face_pack(output: Path, bundle: Path | None = None) -> list[Path]:
-    """Write the four ONNX files of the weights in `output` into `bundle` (`output/bundle`).
+def export_face_pack(output: Path, bundle: Path | None = None, names: Iterable[str] = STAGES) -> list[Path]:
+    """Write the ONNX files of the networks `names`, whose weights are in `output`, into `bundle` (`output/bundle`).
 
     Raises: UserError where weights are missing.
     """
     written = []
-    for name, stage in STAGES.items():
-        network = load_weights(stage.network(), weights_file(output, name))
+    for name in names:
+        network = load_weights(STAGES[name].network(), weights_file(output, name))
         file = (bundle or output / "bundle") / FILES[name]
         file.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(as_onnx(network), str(file))

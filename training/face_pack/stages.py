@@ -23,7 +23,9 @@ from training.face_pack.train_traits import TraitOptions, TraitTask
 from training.face_pack.traits import TraitClassifier
 from training.face_pack.weights import save_weights
 
-MINUTES = 5.0  # of each network; on one NVIDIA H100, all at once
+MINUTES = 8.0  # of each network; on one NVIDIA H100, all at once
+PACK = ("detector", "recogniser")  # what pictures are conditioned with …
+JUDGES = ("scorer", "traits")  # … and what only looks at them afterwards
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ STAGES: dict[str, Stage] = {
     "detector": Stage(
         Detector,
         lambda device: DetectorTask(DetectorOptions(), device),
-        Course(steps=6000, learning_rate=2e-3),
+        Course(steps=12000, learning_rate=2e-3),
         found,
     ),
     "recogniser": Stage(

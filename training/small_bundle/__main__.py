@@ -1,4 +1,4 @@
-"""Train the small bundle from nothing: face pack, autoencoder, base model, identity; then write it.
+"""Train the small bundle from nothing: face pack, autoencoder, base model, identity, judges; then write it.
 
 python -m training.small_bundle --output RUN [--stage NAME] [--minutes N] [--figures FILE] [--toy]
 
@@ -23,7 +23,7 @@ from ip_adapter.errors import InstantIDError
 from training import checkpoints
 from training.face_pack.__main__ import train_face_pack
 from training.face_pack.embedder import Embedder
-from training.face_pack.stages import weights_file
+from training.face_pack.stages import JUDGES, PACK, weights_file
 from training.small_bundle.base import train_base
 from training.small_bundle.card import check_sizes, files_of, write_card
 from training.small_bundle.identity import Embeds, train_identity
@@ -31,7 +31,8 @@ from training.small_bundle.recipe import FULL, TOY, Recipe
 from training.small_bundle.stage import Budget
 from training.small_bundle.vae import train_vae
 
-STAGES = ("faces", "vae", "base", "identity", "write")
+STAGES = ("faces", "vae", "base", "identity", "judges", "write")
+OF_FACES = {"faces": PACK, "judges": JUDGES}  # stage -> the networks that are trained side by side in it
 # What a stage writes last.
 RESULTS = {
     "vae": "vae/model/diffusion_pytorch_model.safetensors",
@@ -64,8 +65,11 @@ class Run:
         recipe = self.recipe
         if self.is_brought(name):
             print(say("training.stage_brought", system_language(), file=self.output / RESULTS[name]))
-        elif name == "faces":
-            self.faces(recipe.face_minutes if minutes is None else minutes)
+        elif name in OF_FACES:
+            networks = {network: recipe.face_stages[network] for network in OF_FACES[name]}
+            train_face_pack(
+                self.output, recipe.face_minutes[name] if minutes is None else minutes, self.device, networks
+            )
         elif name == "vae":
             train_vae(self.output / "vae", recipe.sizes, with_minutes(recipe.vae, minutes), self.device)
         elif name == "base":
@@ -81,10 +85,6 @@ class Run:
         """Whether the result of a stage is there, and nothing to go on from."""
         checkpoint = checkpoints.latest(self.output / name / "checkpoints")
         return name in RESULTS and checkpoint is None and (self.output / RESULTS[name]).is_file()
-
-    def faces(self, minutes: float) -> None:
-        """The face pack, as its own command trains it."""
-        train_face_pack(self.output, minutes, self.device, self.recipe.face_stages)
 
     def embedder(self, device: torch.device) -> Embeds:
         """The recogniser of the face pack."""

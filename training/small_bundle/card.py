@@ -53,12 +53,12 @@ One command, `python -m training.small_bundle --output RUN`, in stages of eight 
 Every example is a function of its number, and so is who is in it: the people in `examples/`, and those that figures are
 measured with, were never trained on.
 
-1. Face pack: a detector of SCRFD's form, a recogniser of ArcFace's form, and a second recogniser and a classifier of
-   traits (`scoring/`), which only judge.
+1. Face pack: a detector of SCRFD's form, a recogniser of ArcFace's form.
 2. Autoencoder: {latent_channels} latent channels, an eighth of the picture's side.
 3. Base: two text encoders and a UNet of SDXL's conditioning, noise prediction.
 4. Identity, base frozen: IdentityNet and a Resampler with {heads} heads. Embedding of one picture of a person, key
    points and caption of another one, noise prediction, conditions dropped at random.
+5. Judges (`scoring/`), which only look at finished pictures: a second recogniser, a classifier of traits.
 
 {figures}## Licence
 

@@ -1,0 +1,81 @@
+"""The picture that shows a bundle in the README: its example portraits, and what the app makes of them.
+
+python -m training.small_bundle.showcase --bundle bundles/small --output docs/images/small_bundle.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from instantid.bundle import Bundle, open_bundle
+from instantid.generation import generate_image
+from instantid.images import open_photo
+from instantid.loading import load_bundle
+from instantid.messages import explain, system_language
+from instantid.request import GenerationRequest
+from ip_adapter.errors import InstantIDError
+
+PROMPTS = (
+    "a photo of a person on a beach, smiling",
+    "a watercolour painting of a person in a garden",
+    "an ink drawing of a person in a library",
+    "a comic book panel of a person in a city at night",
+    "an oil painting of a person in the mountains",
+    "a pixel art portrait of a person in a desert",
+    "a neon portrait of a person in space",
+)
+PEOPLE = 4
+TILE = 128  # pixels
+GAP = 4
+BESIDE = 12  # between a portrait and what was made of it
+PAPER = "white"
+
+
+def showcase(bundle: Bundle, people: int = PEOPLE, prompts: Sequence[str] = PROMPTS, seed: int = 1) -> Image.Image:
+    """A row for each of the first people of a bundle: the portrait, then a picture for each prompt.
+
+    Each picture has the pose of the next person. Settings are the app's own.
+
+    Raises: what loading and `generate_image` raise.
+    """
+    portraits = bundle.examples()[:people]
+    models = load_bundle(bundle, write=lambda line: None)
+    width = TILE + BESIDE + len(prompts) * (TILE + GAP) - GAP
+    sheet = Image.new("RGB", (width, len(portraits) * (TILE + GAP) - GAP), PAPER)
+    for row, portrait in enumerate(portraits):
+        top, pose = row * (TILE + GAP), portraits[(row + 1) % len(portraits)]
+        sheet.paste(_tile(open_photo(portrait)), (0, top))
+        for column, prompt in enumerate(prompts):
+            request = GenerationRequest(face=portrait, pose=pose, prompt=prompt, seed=seed + row)
+            picture = generate_image(models, request).images[0]
+            sheet.paste(_tile(picture), (TILE + BESIDE + column * (TILE + GAP), top))
+    models.release()
+    return sheet
+
+
+def _tile(picture: Image.Image) -> Image.Image:
+    return picture if picture.size == (TILE, TILE) else picture.resize((TILE, TILE), Image.Resampling.LANCZOS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.small_bundle.showcase", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    arguments = parser.parse_args(argv)
+    try:
+        showcase(open_bundle(arguments.bundle)).save(arguments.output, optimize=True)
+    except InstantIDError as error:
+        print(f"❌ {explain(error, system_language())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
