@@ -133,6 +133,8 @@ def ui(arguments: argparse.Namespace) -> int:
         functools.partial(generate_image, models),
         language=arguments.language,
         about=models.about(),
+        portraits=models.bundle.examples(),
+        prompts=models.bundle.prompts(),
         output_folder=output,
         settings_file=keeping.settings,
     )

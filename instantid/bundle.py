@@ -8,7 +8,7 @@ ip-adapter.safetensors|bin  the identity attention
 antelopev2/*.onnx           face detector and face recogniser
 examples/                   optional: portraits to try it with; a picture, or a folder of pictures, of each person
 scoring/*.onnx              optional: what `instantid.evaluation` judges pictures by
-bundle.json                 optional: {"name", "description", "weights"}
+bundle.json                 optional: {"name", "description", "weights", "prompts"}
 """
 
 import json
@@ -60,6 +60,12 @@ class Bundle:
         people = sorted((self.folder / "examples").glob("*"))
         pictures = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in people]
         return [some[0] for some in pictures if some and some[0].suffix == ".png"]
+
+    def prompts(self) -> list[str]:
+        """Prompts that show what it can draw, of its own bundle.json; empty: those of the page suit it."""
+        own = self.folder / "bundle.json"
+        told = _read_json(own).get("prompts") if own.exists() else None
+        return [text for text in told if isinstance(text, str)] if isinstance(told, list) else []
 
     def described(self, language: str) -> str:
         """What this bundle is, in `language`."""

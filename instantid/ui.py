@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,17 @@ from instantid.messages import DEFAULT_LANGUAGE, LANGUAGES, say
 from instantid.request import BOUNDS, SCHEDULERS, GenerationRequest, Generator
 from instantid.settings import read_settings
 from instantid.styles import STYLES
-from instantid.ui_look import BARE, QUIETLY, SPEAK, WITH_DOWNLOAD, known, launch_options, look, mend_schema_reader
+from instantid.ui_look import (
+    BARE,
+    QUIETLY,
+    QUIETLY_LOADED,
+    SPEAK,
+    WITH_DOWNLOAD,
+    known,
+    launch_options,
+    look,
+    mend_schema_reader,
+)
 from instantid.ui_run import AUTO_SIZE, OUTPUTS, Session, cancel, generate_function, memory_now, shown_values, summary
 from instantid.ui_words import Wording
 
@@ -32,6 +42,8 @@ def create_demo(
     *,
     language: str = DEFAULT_LANGUAGE,
     about: str | Mapping[str, str] = "",
+    portraits: Sequence[Path] = (),
+    prompts: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
     output_folder: Path | None = None,
     settings_file: Path | None = None,
@@ -42,6 +54,8 @@ def create_demo(
         generator: called as `generator(request, on_progress, cancelled)`, one run at a time.
         language: "es" or "en", the language the page opens in; a person can switch it there.
         about: a line or two on what runs (device, base model), or one such text per language.
+        portraits: files to try the page with; each is shown, and one press makes it the face photo.
+        prompts: to try the page with, instead of its own; the same in every language.
         defaults: first values of the controls, by the field names of `GenerationRequest`.
         output_folder: every picture is also kept here as PNG with its settings inside; None keeps none.
         settings_file: what was last set, in JSON: written when a run starts, and where the page begins, also after a
@@ -74,7 +88,7 @@ def create_demo(
             memory = gr.Markdown(elem_id="memory")
         with gr.Row():
             with gr.Column(scale=5, min_width=320):
-                controls |= _asked(wording, first)
+                controls |= _asked(wording, first, portraits, prompts)
                 with gr.Row():
                     start = wording.place(gr.Button, "generate", variant="primary", scale=3, min_width=120)
                     stop = wording.place(gr.Button, "cancel", variant="secondary", scale=1, min_width=100)
@@ -158,16 +172,23 @@ def launch(demo: gr.Blocks, **options: Any) -> Any:
     return demo.launch(**(launch_options() | options))
 
 
-def _asked(wording: Wording, first: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(
+    wording: Wording, first: Mapping[str, Any], portraits: Sequence[Path], prompts: Sequence[str]
+) -> dict[str, Any]:
     """The controls that everyone sees."""
     with gr.Row():
         photo = {"type": "filepath", "sources": ["upload", "clipboard"], "height": 240, "min_width": 150, **BARE}
         face = _untouched(wording.place(gr.Image, "face", elem_id="face", **photo))
         pose = _untouched(wording.place(gr.Image, "pose", elem_id="pose", **photo))
+    if portraits:
+        files = [Path(file).resolve() for file in portraits]
+        gr.set_static_paths(files)  # gradio gives out files of some folders only, and these by name
+        shown = gr.Examples([[str(file)] for file in files], face, elem_id="portraits", **QUIETLY_LOADED)
+        wording.adopt(shown.dataset, "portraits")
     prompt = wording.place(gr.Textbox, "prompt", value=first["prompt"], lines=2, max_lines=8, elem_id="prompt")
     with gr.Row(elem_id="examples"):
-        for name in EXAMPLES:
-            example = wording.place(gr.Button, name, size="sm")
+        buttons = [gr.Button(text, size="sm") for text in prompts]
+        for example in buttons or [wording.place(gr.Button, name, size="sm") for name in EXAMPLES]:
             example.click(lambda words: words, example, prompt, **QUIETLY)
     with gr.Row():
         style = wording.place(

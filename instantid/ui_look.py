@@ -45,6 +45,8 @@ _PRIVATE = known(gr.on, api_visibility="private") or {"api_name": False}
 QUIETLY = {"queue": False, "show_progress": "hidden"} | _PRIVATE
 """Event options for the page's own small steps: at once, without a spinner, out of the API."""
 
+QUIETLY_LOADED = known(gr.Examples, examples_per_page=24, cache_examples=False, **_PRIVATE)
+"""The same for pictures to try the page with."""
 
 # No "share": it would send people's pictures to another site.
 BARE = known(gr.Image, buttons=[], show_share_button=False, show_download_button=False, show_fullscreen_button=False)

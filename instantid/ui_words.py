@@ -31,6 +31,12 @@ class Wording:
         self._placed.append((component, name, choices))
         return component
 
+    def adopt(self, component: Block, name: str) -> None:
+        """Let a component that something else made carry the sentences `ui.<name>.<property>` from now on."""
+        for key, text in words(name, self.language).items():
+            setattr(component, key, text)
+        self._placed.append((component, name, None))
+
     @property
     def components(self) -> list[Block]:
         """Every component placed so far, in the order of `updates`."""

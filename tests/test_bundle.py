@@ -233,6 +233,25 @@ def test_sizes_read_well():
     assert [readable_size(n) for n in (134, 2_500_000, 2_502_139_104)] == ["134 bytes", "2.5 MB", "2.5 GB"]
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"prompts": ["a face", "snow"]}, ["a face", "snow"]),
+        ({"prompts": "snow"}, []),
+        ({"prompts": [7]}, []),
+        ({}, []),
+    ],
+)
+def test_a_bundle_may_bring_prompts_of_its_own(bundle, told, expected):
+    write_files(bundle, {"bundle.json": json.dumps(told).encode()})
+    assert open_bundle(bundle).prompts() == expected
+
+
+def test_a_bundle_without_a_description_brings_no_prompts(bundle):
+    (bundle / "bundle.json").unlink(missing_ok=True)
+    assert open_bundle(bundle).prompts() == []
+
+
 def test_the_examples_are_a_portrait_of_each_person(bundle):
     files = ("ana/1.png", "ana/2.png", "ben.png", "cleo/notes.txt", "README.md")
     write_files(bundle / "examples", dict.fromkeys(files, b""))

@@ -24,6 +24,7 @@ from instantid.ui_run import Session, generate_function, read_seed, read_size, s
 from instantid.ui_words import SPOKEN
 from ip_adapter.errors import MachineError, UserError
 
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "interface.png"
 SECONDS = 20  # the longest wait for anything the page should do
 
 
@@ -390,7 +391,7 @@ def test_two_languages_share_no_label():
 
 
 def test_every_worded_component_of_the_table_is_on_the_page():
-    page = components(create_demo(FakeGenerator(), language="en"))
+    page = components(create_demo(FakeGenerator(), language="en", portraits=[PICTURE]))
     spoken = [props[key] for props in page for key in SPOKEN if key in props]
     worded = [key for key in SENTENCES if key.rsplit(".", 1)[1] in SPOKEN]
     assert worded
@@ -409,6 +410,13 @@ def test_the_line_on_what_runs_is_said_in_the_language_of_the_page():
     texts = [props.get("value") for props in components(create_demo(FakeGenerator(), language="en", about=about))]
     assert "on the CPU" in texts
     assert "en la CPU" not in texts
+
+
+def test_prompts_of_the_models_take_the_place_of_the_page_s_own():
+    prompts = ["an ink drawing of a person", "a photo of a person"]
+    values = [props.get("value") for props in components(create_demo(FakeGenerator(), language="en", prompts=prompts))]
+    assert set(prompts) <= set(map(str, values))
+    assert say("ui.example_1.value", "en") not in values
 
 
 def test_the_summary_can_be_said_again_in_the_other_language():

@@ -288,6 +288,29 @@ def test_an_example_fills_the_prompt(page):
     assert page.until(lambda: page.value("#prompt") == say("ui.example_2.value", "es"))
 
 
+def test_a_portrait_to_try_becomes_the_face_photo_wherever_its_file_lies(driver, tmp_path, monkeypatch):
+    """gradio gives out files of the working folder and of the system's temporary one; this is in neither."""
+    monkeypatch.chdir(tmp_path)
+    generator, portrait = FakeGenerator(), Path(__file__).parents[1] / "docs" / "images" / "interface.png"
+    demo = create_demo(generator, language="es", portraits=[portrait], prompts=["a photo of a person"])
+    launch(demo, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    try:
+        with visit(driver, demo, generator) as page:
+            page.reads(say("ui.portraits.label", "es"))
+            page.press("English")
+            page.reads(say("ui.portraits.label", "en"))
+            page.find("#portraits button img").click()
+            assert page.until(lambda: page.find("#face img").is_displayed())
+            page.press("a photo of a person")
+            assert page.until(lambda: page.value("#prompt") == "a photo of a person")
+            page.press("Generate")
+            assert page.picture_is_shown()
+        used, expected = (Image.open(file).convert("RGB") for file in (generator.requests[0].face, portrait))
+        assert used.tobytes() == expected.tobytes()
+    finally:
+        demo.close()
+
+
 def test_a_phone_shows_the_page_without_scrolling_sideways(page):
     page.resize(*SIZES["phone"])
     assert not page.scrolls_sideways()

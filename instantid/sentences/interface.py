@@ -20,6 +20,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "una persona con un abrigo rojo en la nieve",
         "a person in a red coat in the snow",
     ),
+    "ui.portraits.label": ("Retratos para probar", "Portraits to try"),
     "ui.example_1.value": ("astronauta en un jardín de naranjos", "astronaut in an orange grove"),
     "ui.example_2.value": ("retrato junto a una ventana con lluvia", "portrait beside a rainy window"),
     "ui.example_3.value": ("capitana de un barco al amanecer", "ship captain at sunrise"),

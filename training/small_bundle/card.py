@@ -17,7 +17,7 @@ from training.small_bundle.sheet import as_pil
 from training.small_bundle.world import LEAST_FACE, as_portraits, nearer
 
 MOST_BYTES, MOST_BYTES_OF_A_FILE = 45_000_000, 15_000_000
-EXAMPLES, EXAMPLE_SIZE = 6, 192  # people, pixels
+EXAMPLES, EXAMPLE_SIZE = 5, 192  # people, pixels
 EXAMPLE_PEOPLE, EXAMPLE_SCENES = 10_000, 20_000  # first of their numbers
 PICTURES = ("1", "2")  # of each person: the portrait that is drawn from, and one to compare with
 
@@ -25,6 +25,15 @@ DESCRIPTION = {
     "es": "Modelo pequeño de personas dibujadas (128×128), entrenado desde cero: enseña cómo funciona, no hace fotos",
     "en": "Small model of drawn people (128×128), trained from nothing: to see how things work, not for photographs",
 }
+# What its page offers to draw, and the README shows.
+PROMPTS = (
+    "a photo of a person on a beach, smiling",
+    "a watercolour painting of a person in a garden",
+    "an ink drawing of a person in a library, looking surprised",
+    "a comic book panel of a person in a city at night",
+    "an oil painting of a person in the mountains, with a happy smile",
+    "a pixel art portrait of a person in a desert, laughing",
+)
 CARD = """# InstantID in small
 
 A whole InstantID in {size}: base model, IdentityNet, adapter and face pack, every part trained from nothing on drawn
@@ -80,7 +89,10 @@ def write_card(bundle: Path, latent_channels: int, heads: int, figures: str = ""
     Args: figures: what was measured, in Markdown with its heading.
     """
     write_examples(bundle / "examples")
-    write_json(bundle / "bundle.json", {"name": "small", "description": DESCRIPTION, "weights": "drawn people"})
+    write_json(
+        bundle / "bundle.json",
+        {"name": "small", "description": DESCRIPTION, "weights": "drawn people", "prompts": PROMPTS},
+    )
     card = CARD.format(
         size=readable_size(sum(file.bytes for file in files_of(bundle))),
         latent_channels=latent_channels,

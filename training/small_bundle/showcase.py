@@ -1,4 +1,5 @@
-"""The picture that shows a bundle in the README: its example portraits, and what the app makes of them.
+"""The picture that shows a bundle in the README: its example portraits, and what the app makes of them
+by its example prompts.
 
 python -m training.small_bundle.showcase --bundle bundles/small --output docs/images/small_bundle.png
 """
@@ -20,15 +21,6 @@ from instantid.messages import explain, system_language
 from instantid.request import GenerationRequest
 from ip_adapter.errors import InstantIDError
 
-PROMPTS = (
-    "a photo of a person on a beach, smiling",
-    "a watercolour painting of a person in a garden",
-    "an ink drawing of a person in a library",
-    "a comic book panel of a person in a city at night",
-    "an oil painting of a person in the mountains",
-    "a pixel art portrait of a person in a desert",
-    "a neon portrait of a person in space",
-)
 PEOPLE = 4
 TILE = 128  # pixels
 GAP = 4
@@ -36,14 +28,14 @@ BESIDE = 12  # between a portrait and what was made of it
 PAPER = "white"
 
 
-def showcase(bundle: Bundle, people: int = PEOPLE, prompts: Sequence[str] = PROMPTS, seed: int = 1) -> Image.Image:
-    """A row for each of the first people of a bundle: the portrait, then a picture for each prompt.
+def showcase(bundle: Bundle, people: int = PEOPLE, seed: int = 1) -> Image.Image:
+    """A row for each of the first people of a bundle: the portrait, then a picture for each of its prompts.
 
     Each picture has the pose of the next person. Settings are the app's own.
 
     Raises: what loading and `generate_image` raise.
     """
-    portraits = bundle.examples()[:people]
+    portraits, prompts = bundle.examples()[:people], bundle.prompts()
     models = load_bundle(bundle, write=lambda line: None)
     width = TILE + BESIDE + len(prompts) * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, len(portraits) * (TILE + GAP) - GAP), PAPER)
