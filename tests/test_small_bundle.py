@@ -96,7 +96,7 @@ def test_the_card_says_what_the_bundle_is_and_the_examples_are_of_held_out_peopl
     assert "drawn" in (run.bundle / "README.md").read_text()
     assert open_bundle(run.bundle).described("es") == card.DESCRIPTION["es"]
     portraits = open_bundle(run.bundle).examples()
-    assert portraits == [run.bundle / "examples" / f"person-{number}" / "1.png" for number in range(1, 7)]
+    assert portraits == [run.bundle / "examples" / f"person-{person + 1}" / "1.png" for person in range(card.EXAMPLES)]
     assert Image.open(portraits[0]).size == (192, 192)
 
 
@@ -104,6 +104,12 @@ def test_the_examples_can_be_evaluated_with_a_picture_to_compare_each_portrait_w
     people = people_in(run.bundle / "examples")
     assert [person.references for person in people] == [(file,) for file in open_bundle(run.bundle).examples()]
     assert all(person.others == (person.references[0].with_name("2.png"),) for person in people)
+
+
+def test_its_prompts_are_made_of_words_that_it_knows(run):
+    assert open_bundle(run.bundle).prompts() == list(card.PROMPTS)
+    words = {word for prompt in card.PROMPTS for word in prompt.replace(",", "").split()}
+    assert words <= set(vocabulary())
 
 
 def test_figures_stand_on_the_card(run, tmp_path):

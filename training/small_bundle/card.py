@@ -18,6 +18,7 @@ from training.small_bundle.world import LEAST_FACE, as_portraits, nearer
 
 MOST_BYTES, MOST_BYTES_OF_A_FILE = 45_000_000, 15_000_000
 EXAMPLES, EXAMPLE_SIZE = 5, 192  # people, pixels
+EXAMPLE_FACE = 0.6  # of the height: who draws from a portrait alone gets a face of this size
 EXAMPLE_PEOPLE, EXAMPLE_SCENES = 10_000, 20_000  # first of their numbers
 PICTURES = ("1", "2")  # of each person: the portrait that is drawn from, and one to compare with
 
@@ -112,7 +113,8 @@ def write_examples(folder: Path) -> None:
     shown = as_portraits(scenes, torch.ones(len(persons), dtype=torch.bool))
     calm = torch.arange(len(persons)) % len(PICTURES) == 0
     neutral = torch.full_like(shown.expression, EXPRESSIONS.index("neutral"))
-    shown = replace(shown, expression=torch.where(calm, neutral, shown.expression))
+    expression = torch.where(calm, neutral, shown.expression)
+    shown = replace(shown, expression=expression, scale=shown.scale.clamp(min=EXAMPLE_FACE))
     for number, picture in enumerate(render(persons, shown, EXAMPLE_SIZE).picture):
         person, which = divmod(number, len(PICTURES))
         place = folder / f"person-{person + 1}"
