@@ -101,3 +101,20 @@ def test_checkpoints_of_another_network_are_refused(tmp_path):
     train(TASKS["traits"](), Course(1, 1e-3), **quiet)
     with pytest.raises(UserError, match="of another network"):
         train(TASKS["detector"](), Course(2, 1e-3), **quiet)
+
+
+def test_in_its_second_half_the_detector_learns_with_the_statistics_that_it_will_have_in_use():
+    task = TASKS["detector"]()
+    task.network.train()
+
+    def statistics():
+        return [value.clone() for name, value in task.network.state_dict().items() if "running" in name]
+
+    def changes(step, progress):
+        before = statistics()
+        task.loss(step, progress)
+        return any(not torch.equal(*pair) for pair in zip(before, statistics()))
+
+    assert changes(0, 0.49)
+    assert not changes(1, 0.5)
+    assert not changes(2, 0.9)

@@ -20,6 +20,7 @@ STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (2, 4)  # in strides: each anchor answers for faces of about this size
 WIDTHS = (24, 48, 80, 88)  # of the maps at strides 4, 8, 16 and 32
 NECK = 48
+HEAD_DEPTH = 3
 FAR = (2, 4)  # dilations of further blocks at stride 32: a face that fills a picture of 640 is seen as a whole
 OUTPUTS = {"score": 1, "bbox": 4, "kps": 10}  # numbers for each anchor
 LIKELY = -4.6  # score of a new network: one anchor in a hundred holds a face
@@ -38,8 +39,11 @@ class Detector(nn.Module):
         )
         self.levels[-1].extend(Residual(last, last, 1, relu, dilation) for dilation in FAR)
         self.lateral = nn.ModuleList(unit(width, NECK, 1) for width in WIDTHS[1:])
-        self.smooth = nn.ModuleList(nn.Sequential(*unit(NECK, NECK), nn.ReLU()) for _ in STRIDES)
-        self.head = nn.Sequential(*unit(NECK, NECK), nn.ReLU(), *unit(NECK, NECK), nn.ReLU())
+        # One for each stride: the statistics of a batch norm that all share would be right for none of them.
+        self.heads = nn.ModuleList(
+            nn.Sequential(*(part for _ in range(HEAD_DEPTH) for part in (*unit(NECK, NECK), nn.ReLU())))
+            for _ in STRIDES
+        )
         self.answers = nn.ModuleDict(
             {name: nn.Conv2d(NECK, len(ANCHOR_SIZES) * count, 1) for name, count in OUTPUTS.items()}
         )
@@ -60,7 +64,7 @@ class Detector(nn.Module):
             maps.append(lateral(x))
         for i in (1, 0):
             maps[i] = maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest")
-        heads = [self.head(smooth(x)) for smooth, x in zip(self.smooth, maps)]
+        heads = [head(x) for head, x in zip(self.heads, maps)]
         scores = [self.answers["score"](x) for x in heads]
         boxes = [self.answers["bbox"](x) * self.bbox_unit for x in heads]
         points = [self.answers["kps"](x) * self.kps_unit for x in heads]

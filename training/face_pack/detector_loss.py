@@ -19,7 +19,7 @@ NEAR = 0.2  # an anchor may answer for a face whose middle is within this share 
 LEAST_CELLS, MOST_CELLS = 0.6, 1.5  # … but at least and at most so many strides away
 OCTAVES = 0.75  # and whose size is not further from its own
 DOUBT = 1.7  # up to so many times that, an anchor is told nothing
-BOX_WEIGHT, POINT_WEIGHT = 2.0, 2.0
+BOX_WEIGHT, POINT_WEIGHT = 2.0, 4.0
 
 
 @dataclass(frozen=True)

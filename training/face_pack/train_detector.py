@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.face_pack.collages import Layout, collages
 from training.face_pack.detector import Detector, anchors, decoded
@@ -33,10 +33,16 @@ class DetectorOptions:
         Layout(128, 1, 192),
     )
     seed: int = seeds.DETECTOR
+    settled: float = 0.5  # share of the course after which batch norms keep their statistics
 
 
 class DetectorTask:
-    """Collages in, scores, boxes and key points out."""
+    """Collages in, scores, boxes and key points out.
+
+    The collages of a step are of one layout, so a batch norm that looks at its batch knows which one, and finds itself
+    elsewhere in use, where it has the averages of all: key points were drawn towards the middle of the face. Therefore
+    the second half is learned with these averages.
+    """
 
     def __init__(self, options: DetectorOptions, device: torch.device) -> None:
         self.options, self.device = options, device
@@ -45,6 +51,8 @@ class DetectorTask:
         self.pools = [Pool(size, options.seed, device) for size in options.pools]
 
     def loss(self, step: int, progress: float) -> Tensor:
+        if progress >= self.options.settled:
+            self.settle()
         for pool in self.pools:
             pool.go_to(step)
         dice = Dice(self.device, self.options.seed, step)
@@ -56,3 +64,9 @@ class DetectorTask:
         at = anchors(layout.side, layout.side, self.device)
         with torch.autocast(self.device.type, enabled=False):
             return detector_loss(decoded(maps, at), at, faces)
+
+    def settle(self) -> None:
+        """Let batch norms compute as they will in use."""
+        for part in self.network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.eval()
