@@ -1,6 +1,7 @@
 """The command line in this process: what it asks of models and a page that do nothing, and how it refuses."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 from fake_generator import FakeGenerator
@@ -14,7 +15,8 @@ def watched(monkeypatch):
 
     def load(*args, **kwargs):
         calls["load"] = (args, kwargs)
-        return SimpleNamespace(about=lambda: {"es": "", "en": ""})
+        bundle = SimpleNamespace(examples=lambda: [Path("ana.png")], prompts=lambda: ["a face"])
+        return SimpleNamespace(about=lambda: {"es": "", "en": ""}, bundle=bundle)
 
     def generate(models, request, on_progress):
         calls["request"] = request

@@ -21,7 +21,8 @@ def test_the_options_of_the_page_reach_its_launch(received, tmp_path):
     expected = {"share": True, "server_name": "0.0.0.0", "server_port": 7999, "inbrowser": False}
     assert received["launch"] == expected
     page = {"language": "en", "about": {"es": "", "en": ""}, "output_folder": tmp_path, "settings_file": None}
-    assert received["demo"] == page
+    to_try = {"portraits": [Path("ana.png")], "prompts": ["a face"]}  # what the models bring
+    assert received["demo"] == page | to_try
 
 
 def test_one_folder_keeps_weights_pictures_and_settings(received, tmp_path, capsys):

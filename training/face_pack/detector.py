@@ -18,8 +18,8 @@ from training.face_pack.layers import Residual, relu, unit
 
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = (2, 4)  # in strides: each anchor answers for faces of about this size
-WIDTHS = (24, 48, 80, 88)  # of the maps at strides 4, 8, 16 and 32
-NECK = 48
+WIDTHS = (24, 48, 96, 128)  # of the maps at strides 4, 8, 16 and 32
+NECK = 64
 HEAD_DEPTH = 3
 FAR = (2, 4)  # dilations of further blocks at stride 32: a face that fills a picture of 640 is seen as a whole
 OUTPUTS = {"score": 1, "bbox": 4, "kps": 10}  # numbers for each anchor
