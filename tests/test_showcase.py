@@ -1,6 +1,7 @@
 """The picture that shows a bundle: portraits on the left, what the app makes of them beside."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from face_photos import person
 from PIL import Image
 
 from instantid.bundle import open_bundle
+from ip_adapter.errors import UserError
 from training.small_bundle import showcase as module
 from training.small_bundle.showcase import BESIDE, GAP, TILE, main, showcase
 
@@ -41,6 +43,14 @@ def test_every_person_has_a_row_with_the_portrait_and_a_picture_for_each_prompt(
     assert all(picture.std() > 1 for picture in pictures)
     assert not np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
+
+
+@pytest.mark.parametrize("missing", ["examples", "bundle.json"])
+def test_a_bundle_with_nothing_to_show_is_told_what_it_lacks(missing, bundle):
+    place = bundle / missing
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    with pytest.raises(UserError, match="prompts"):
+        showcase(open_bundle(bundle))
 
 
 def test_the_command_writes_it_and_says_what_is_wrong(bundle, tmp_path, capsys):

@@ -42,6 +42,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "drop_identity, drop_text y drop_both suman {total}; tienen que sumar 1 como mucho.",
         "drop_identity, drop_text and drop_both add up to {total}; they must add up to 1 at most.",
     ),
+    "training.nothing_to_show": (
+        "{folder} no trae retratos en examples/ o no trae descripciones («prompts» en bundle.json): hacen falta ambos. "
+        "Usa el modelo pequeño, o añádelos.",
+        "{folder} brings no portraits in examples/ or no prompts (“prompts” in bundle.json): both are needed. Take the "
+        "small model, or add them.",
+    ),
     "training.graphs_alone": (
         "--cuda-graphs necesita una sola GPU, --mixed-precision bf16 y --accumulation 1: cada paso se lanza entero. "
         "Cambia esas opciones o quita --cuda-graphs.",

@@ -1,5 +1,4 @@
-"""The picture that shows a bundle in the README: its example portraits, and what the app makes of them
-by its example prompts.
+"""The picture that shows a bundle in the README: its portraits, and what the app makes of them by its own prompts.
 
 python -m training.small_bundle.showcase --bundle bundles/small --output docs/images/small_bundle.png
 """
@@ -17,7 +16,7 @@ from instantid.bundle import Bundle, open_bundle
 from instantid.generation import generate_image
 from instantid.images import open_photo
 from instantid.loading import load_bundle
-from instantid.messages import explain, system_language
+from instantid.messages import explain, system_language, user_error
 from instantid.request import GenerationRequest
 from ip_adapter.errors import InstantIDError
 
@@ -33,20 +32,24 @@ def showcase(bundle: Bundle, people: int = PEOPLE, seed: int = 1) -> Image.Image
 
     Each picture has the pose of the next person. Settings are the app's own.
 
-    Raises: what loading and `generate_image` raise.
+    Raises: UserError if it brings no portraits or no prompts; what loading and `generate_image` raise.
     """
     portraits, prompts = bundle.examples()[:people], bundle.prompts()
+    if not portraits or not prompts:
+        raise user_error("training.nothing_to_show", folder=bundle.folder)
     models = load_bundle(bundle, write=lambda line: None)
     width = TILE + BESIDE + len(prompts) * (TILE + GAP) - GAP
     sheet = Image.new("RGB", (width, len(portraits) * (TILE + GAP) - GAP), PAPER)
-    for row, portrait in enumerate(portraits):
-        top, pose = row * (TILE + GAP), portraits[(row + 1) % len(portraits)]
-        sheet.paste(_tile(open_photo(portrait)), (0, top))
-        for column, prompt in enumerate(prompts):
-            request = GenerationRequest(face=portrait, pose=pose, prompt=prompt, seed=seed + row)
-            picture = generate_image(models, request).images[0]
-            sheet.paste(_tile(picture), (TILE + BESIDE + column * (TILE + GAP), top))
-    models.release()
+    try:
+        for row, portrait in enumerate(portraits):
+            top, pose = row * (TILE + GAP), portraits[(row + 1) % len(portraits)]
+            sheet.paste(_tile(open_photo(portrait)), (0, top))
+            for column, prompt in enumerate(prompts):
+                request = GenerationRequest(face=portrait, pose=pose, prompt=prompt, seed=seed + row)
+                picture = generate_image(models, request).images[0]
+                sheet.paste(_tile(picture), (TILE + BESIDE + column * (TILE + GAP), top))
+    finally:
+        models.release()
     return sheet
 
 
