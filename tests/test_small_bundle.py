@@ -24,7 +24,7 @@ from training.identity_model import new_identity
 from training.small_bundle import card, models, world
 from training.small_bundle.__main__ import STAGES, Run
 from training.small_bundle.base import BaseModel, encoded, read_tokenizer, size_ids, token_ids, write_tokenizers
-from training.small_bundle.identity import other_pictures
+from training.small_bundle.identity import LIKENESS_WEIGHT, other_pictures
 from training.small_bundle.pool import Pool, Supply
 from training.small_bundle.recipe import FULL, TOY
 from training.small_bundle.vae import as_floats, normalise
@@ -129,6 +129,7 @@ def test_each_stage_leaves_a_log_and_sheets_of_pictures(run):
         assert rows(run.output / stage / "log.jsonl")[-1]["step"] == 4
         assert list((run.output / stage / "sheets").glob("*.png"))
     assert set(rows(run.output / "identity" / "likeness.jsonl")[-1]) == {"step", "likeness", "told"}
+    assert 0 < rows(run.output / "identity" / "log.jsonl")[-1]["further_loss"] < 2 * LIKENESS_WEIGHT
 
 
 # The sizes of what is shipped

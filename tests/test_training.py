@@ -192,7 +192,7 @@ def test_with_copies_in_half_precision_it_learns_as_with_autocast_and_can_be_res
 def random_loss(pipeline, options, **changes):
     run = TrainingRun(accelerator_for(options), pipeline, options)
     with torch.no_grad():
-        return run.loss([3], replace(example(3), **changes)).item()
+        return run.losses([3], replace(example(3), **changes))["loss"].item()
 
 
 @pytest.mark.parametrize(

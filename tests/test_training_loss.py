@@ -1,15 +1,16 @@
 """The loss of training: what is predicted, and what counts more or less of it."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from tiny_training import SIDE, example, tiny_options, tiny_pipeline
+from tiny_training import SIDE, example, tiny_options, tiny_pipeline, trained
 
-from ip_adapter.errors import UserError
+from ip_adapter.errors import MachineError, UserError
 from training.data import joined
-from training.losses import face_places, min_snr_weights, noise_schedule, prediction_loss, target_of
+from training.losses import clean_of, face_places, min_snr_weights, noise_schedule, prediction_loss, target_of
 from training.trainer import TrainingRun, accelerator_for
 
 
@@ -24,6 +25,15 @@ def test_the_target_follows_what_the_base_predicts(prediction_type):
         "sample": latents,
     }[prediction_type]
     torch.testing.assert_close(target_of(schedule, latents, noise, torch.tensor([100, 100])), expected)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_a_true_prediction_speaks_of_the_latents_that_were_noised(prediction_type):
+    schedule = noise_schedule(DDPMScheduler(prediction_type=prediction_type).config)
+    latents, noise, timesteps = torch.randn(3, 4, 3, 5), torch.randn(3, 4, 3, 5), torch.tensor([0, 300, 800])
+    truth = target_of(schedule, latents, noise, timesteps)
+    clean = clean_of(schedule, schedule.add_noise(latents, noise, timesteps), truth, timesteps)
+    torch.testing.assert_close(clean, latents, atol=1e-4, rtol=1e-4)
 
 
 def test_min_snr_weighs_only_what_is_nearly_clean_less():
@@ -77,7 +87,7 @@ def loss_of(random_bundle, batch, face_weight):
     options = tiny_options(face_weight=face_weight)
     run = TrainingRun(accelerator_for(options), tiny_pipeline(random_bundle), options)
     with torch.no_grad():
-        return run.loss([0, 1], batch).item()
+        return run.losses([0, 1], batch)["loss"].item()
 
 
 def test_a_run_weighs_faces_as_its_options_say(random_bundle):
@@ -93,3 +103,32 @@ def test_a_run_weighs_faces_as_its_options_say(random_bundle):
 def test_a_source_without_boxes_is_told_what_is_missing(random_bundle):
     with pytest.raises(ValueError, match="boxes"):
         loss_of(random_bundle, joined([example(0), example(1)]), 4.0)
+
+
+# A further loss
+
+
+def test_a_further_loss_is_told_what_is_predicted_and_changes_what_is_trained(random_bundle, tmp_path):
+    told = []
+
+    def further(clean, timesteps, batch, without):
+        told.append((clean.shape, timesteps.shape, batch.embeddings.shape, without.tolist()))
+        return clean.square().mean()
+
+    plain, pipeline = tiny_pipeline(random_bundle), tiny_pipeline(random_bundle)
+    options = tiny_options(steps=2, drop_identity=1.0, drop_text=0.0, drop_both=0.0)
+    trained(plain, tmp_path / "plain", options)
+    trained(pipeline, tmp_path / "further", options, further_loss=further)
+    assert told == [((2, 4, SIDE // 8, SIDE // 8), (2,), (2, 512), [True, True])] * 2
+    rows = [json.loads(line) for line in (tmp_path / "further" / "log.jsonl").read_text().splitlines()]
+    assert all(row["further_loss"] > 0 for row in rows)
+    weights = [one.controlnet.controlnet_mid_block.weight for one in (plain, pipeline)]
+    assert not torch.equal(*weights)
+
+
+def test_a_further_loss_that_is_no_number_ends_the_run(random_bundle, tmp_path):
+    def further(clean, *_):
+        return clean.mean() * torch.nan
+
+    with pytest.raises(MachineError, match="1"):
+        trained(tiny_pipeline(random_bundle), tmp_path, tiny_options(), further_loss=further)

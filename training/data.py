@@ -39,6 +39,7 @@ class Batch:
     size_ids: torch.Tensor | None = None  # (b, 6) SDXL's sizes; None = the pictures are whole and of this size
     text: tuple[torch.Tensor, torch.Tensor] | None = None  # captions encoded: (b, 77, d) and pooled (b, p)
     boxes: torch.Tensor | None = None  # (b, 4) x0 y0 x1 y1 of the faces in pixels; needed where they count more
+    face_points: torch.Tensor | None = None  # (b, 5, 2) key points in pixels; needed where faces are looked at
 
 
 Source = Callable[[Iterable[list[int]]], Iterable[Batch]]

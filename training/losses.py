@@ -37,6 +37,19 @@ def target_of(
     return latents
 
 
+def clean_of(
+    schedule: DDPMScheduler, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """The latents without noise that a prediction speaks of, (b, c, h, w) float32; `target_of` the other way round."""
+    noisy, prediction = noisy.float(), prediction.float()
+    signal = schedule.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1)
+    if schedule.config.prediction_type == "epsilon":
+        return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
+    if schedule.config.prediction_type == "v_prediction":
+        return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction
+    return prediction
+
+
 def min_snr_weights(schedule: DDPMScheduler, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
     """(b,) weights that bound the signal-to-noise ratio by `gamma`, in the terms of what is predicted."""
     snr = compute_snr(schedule, timesteps)

@@ -31,10 +31,13 @@ from training.graphed import Graphed, HalfPrecision
 from training.identity_model import IdentityModel
 from training.journal import append_row, keep_rows
 from training.latents import latents_of, moments_of
-from training.losses import face_places, min_snr_weights, noise_schedule, prediction_loss, target_of
+from training.losses import clean_of, face_places, min_snr_weights, noise_schedule, prediction_loss, target_of
 from training.options import TrainingOptions
 
 PRECISIONS = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Predicted latents without noise (b, c, h, w), their timesteps (b,), the batch, which examples (b,) were not told who
+# it is or where -> a loss beside that of the prediction.
+FurtherLoss = Callable[[torch.Tensor, torch.Tensor, Batch, torch.Tensor], torch.Tensor]
 SCHEDULES = {"constant": "constant_with_warmup", "cosine": "cosine", "clock": "constant_with_warmup"}  # diffusers' name
 
 
@@ -50,6 +53,7 @@ def train(
     options: TrainingOptions,
     output: Path,
     *,
+    further_loss: FurtherLoss | None = None,
     validate: Callable[[int], None] | None = None,
     resume: bool = False,
     write: Callable[[str], None] = lambda line: None,
@@ -64,6 +68,8 @@ def train(
         pipeline: of `training_pipeline`, on the accelerator's device.
         source: gives the batches whose example numbers it is told; see `training.data`.
         output: gets `checkpoints/`, `log.jsonl` (a row every `options.log_every` steps) and `options.json`.
+        further_loss: what counts beside the prediction, such as `training.small_bundle.likeness`; has its own row in
+            the log.
         validate: is called with the step, in every process, while the averaged weights are in place.
         resume: go on from the newest checkpoint in `output`, or begin if there is none.
         write: takes a line for each row of the log, in the first process.
@@ -79,7 +85,7 @@ def train(
     newest = checkpoints.latest(folder)
     if newest and not resume:
         raise user_error("training.output_taken", folder=output, checkpoint=newest.name)
-    run = TrainingRun(accelerator, pipeline, options)
+    run = TrainingRun(accelerator, pipeline, options, further_loss)
     if newest:
         run.restore(newest)
     accelerator.wait_for_everyone()  # before files change that others look at
@@ -124,9 +130,14 @@ class TrainingRun:
     """Everything that changes while training, and one step of it."""
 
     def __init__(
-        self, accelerator: Accelerator, pipeline: StableDiffusionXLInstantIDPipeline, options: TrainingOptions
+        self,
+        accelerator: Accelerator,
+        pipeline: StableDiffusionXLInstantIDPipeline,
+        options: TrainingOptions,
+        further_loss: FurtherLoss | None = None,
     ) -> None:
         self.accelerator, self.pipeline, self.options = accelerator, pipeline, options
+        self.further_loss = further_loss
         self.progress = Progress()
         self.noise_schedule = noise_schedule(pipeline.scheduler.config)
         self.model = IdentityModel(pipeline, options.gradient_checkpointing)
@@ -134,7 +145,8 @@ class TrainingRun:
         self.learning_rates = get_scheduler(
             SCHEDULES[options.schedule], optimizer, num_warmup_steps=options.warmup, num_training_steps=options.steps
         )
-        self._losses: list[torch.Tensor] = []  # since the last row of the log; on the device, which need not wait
+        # Since the last row of the log, name by name; on the device, which need not wait.
+        self._losses: list[dict[str, torch.Tensor]] = []
         self._grad_norm = torch.zeros(())
         self._rate = 0.0
         self._no_words: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -162,8 +174,8 @@ class TrainingRun:
         self._set_clock()
         for numbers, batch in batches:
             with self.accelerator.accumulate(self.wrapped):
-                loss = self.loss(numbers, batch)
-                self.accelerator.backward(loss)
+                losses = self.losses(numbers, batch)
+                self.accelerator.backward(sum(losses.values()))
                 self.model.end()
                 if self.accelerator.sync_gradients:
                     self._grad_norm = self.accelerator.clip_grad_norm_(
@@ -171,7 +183,7 @@ class TrainingRun:
                     )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-            self._losses.append(loss.detach())
+            self._losses.append({name: loss.detach() for name, loss in losses.items()})
             self.progress.examples += len(numbers) * self.accelerator.num_processes
         self._rate = self.optimizer.param_groups[0]["lr"]
         self.learning_rates.step()
@@ -181,16 +193,19 @@ class TrainingRun:
     def row(self) -> dict[str, Any]:
         """What the log says of the steps since the last row; here the processor waits for the device.
 
-        Raises: MachineError if the loss is not a finite number.
+        Raises: MachineError if a loss is not a finite number.
         """
-        loss = self.accelerator.gather(torch.stack(self._losses)).mean().item()
+        losses = {
+            name: self.accelerator.gather(torch.stack([one[name] for one in self._losses])).mean().item()
+            for name in self._losses[0]
+        }
         self._losses.clear()
-        if not math.isfinite(loss):
+        if not all(map(math.isfinite, losses.values())):
             raise machine_error("training.not_finite", step=self.progress.step, precision=self.options.mixed_precision)
         self._count_seconds()
         row = asdict(self.progress) | {
             "seconds": round(self.progress.seconds, 2),
-            "loss": loss,
+            **losses,
             "learning_rate": self._rate,
         }
         if self.accelerator.device.type == "cuda":
@@ -198,8 +213,8 @@ class TrainingRun:
         grad_norm = float(self._grad_norm)
         return row | {"grad_norm": grad_norm if math.isfinite(grad_norm) else None}  # None: fp16 skipped the step
 
-    def loss(self, numbers: list[int], batch: Batch) -> torch.Tensor:
-        """The loss of a batch, all that is random in it drawn by the numbers of its examples."""
+    def losses(self, numbers: list[int], batch: Batch) -> dict[str, torch.Tensor]:
+        """The losses of a batch, all that is random in it drawn by the numbers of its examples."""
         device, dtype = self.accelerator.device, PRECISIONS[self.options.mixed_precision]
         vae = self.pipeline.vae
         moments = moments_of(vae, batch.pixels) if batch.moments is None else batch.moments.to(device)
@@ -211,8 +226,9 @@ class TrainingRun:
 
         text, pooled_text = self._text(batch, draws.without_text)
         size_ids = _whole(batch.key_points) if batch.size_ids is None else batch.size_ids
+        noisy = self.noise_schedule.add_noise(latents, noise, timesteps)
         prediction = self._predict(
-            self.noise_schedule.add_noise(latents, noise, timesteps).to(dtype),
+            noisy.to(dtype),
             timesteps,
             _without(batch.embeddings, draws.without_identity).to(device),
             _without(batch.key_points, draws.without_control).to(device),
@@ -223,7 +239,12 @@ class TrainingRun:
         target = target_of(self.noise_schedule, latents, noise, timesteps)
         gamma = self.options.min_snr_gamma
         weights = min_snr_weights(self.noise_schedule, timesteps, gamma) if gamma else None
-        return prediction_loss(prediction, target, weights, self._places(batch, latents))
+        losses = {"loss": prediction_loss(prediction, target, weights, self._places(batch, latents))}
+        if self.further_loss:
+            clean = clean_of(self.noise_schedule, noisy, prediction, timesteps)
+            without = (draws.without_identity | draws.without_control).to(device)
+            losses["further_loss"] = self.further_loss(clean, timesteps, batch, without)
+        return losses
 
     def _places(self, batch: Batch, latents: torch.Tensor) -> torch.Tensor | None:
         """How much each place counts, (b, 1, h, w); None: all the same."""
@@ -318,7 +339,8 @@ def _optimizer(model: IdentityModel, options: TrainingOptions) -> torch.optim.Op
         {"params": list(model.identity_net.parameters()), "lr": options.identity_net_learning_rate},
     ]
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        fused = next(model.parameters()).device.type == "cuda"
+        return torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=fused)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

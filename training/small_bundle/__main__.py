@@ -125,6 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     quiet_libraries()
+    torch.backends.cudnn.benchmark = True  # shapes stay the same for thousands of steps
     torch.set_float32_matmul_precision("high")  # TF32 where bfloat16 is not used
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = Run(arguments.output, TOY if arguments.toy else FULL, device)

@@ -67,7 +67,8 @@ measured with, were never trained on.
 2. Autoencoder: {latent_channels} latent channels, an eighth of the picture's side.
 3. Base: two text encoders and a UNet of SDXL's conditioning, noise prediction.
 4. Identity, base frozen: IdentityNet and a Resampler with {heads} heads. Embedding of one picture of a person, key
-   points and caption of another one, noise prediction, conditions dropped at random.
+   points and caption of another one, noise prediction, conditions dropped at random. Beside that, some predictions of
+   each step are decoded and shown to the recogniser, which says how alike their faces are.
 5. Judges (`scoring/`), which only look at finished pictures: a second recogniser, a classifier of traits.
 
 {figures}## Licence

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from instantid.bundle import Bundle, check_base
 from pipeline_stable_diffusion_xl_instantid import StableDiffusionXLInstantIDPipeline, draw_kps
@@ -24,6 +24,7 @@ from training.journal import append_row, keep_rows
 from training.latents import moments_of
 from training.options import TrainingOptions
 from training.small_bundle.base import FACE_WEIGHT, GAMMA, read_tokenizer, token_ids
+from training.small_bundle.likeness import FaceLikeness
 from training.small_bundle.models import encoded, identity_sizes
 from training.small_bundle.pool import Examples, Pool
 from training.small_bundle.recipe import Recipe
@@ -31,6 +32,7 @@ from training.small_bundle.sheet import save_sheet
 from training.small_bundle.world import PICTURES_EACH, drawn, prompts
 from training.trainer import PRECISIONS, Progress, accelerator_for, train
 
+LIKENESS_WEIGHT = 0.06  # its gradient is then nearly twice as long as that of the noise prediction
 FROM_PORTRAIT = 0.6  # share of examples whose embedding is of the person's portrait; the others': of any other picture
 SHAKEN = 0.02  # deviation of the key points that an embedding is made with, of the eyes' distance: detectors err too
 WATCHED_PROMPTS = (
@@ -43,6 +45,8 @@ WATCHED_PROMPTS = (
 
 class Embeds(Protocol):
     """What makes embeddings: `training.face_pack.embedder.Embedder`."""
+
+    network: nn.Module  # aligned crops (b, 3, 112, 112) in -1 … 1 -> embeddings (b, 512); frozen
 
     def embed(self, pictures: Tensor, key_points: Tensor) -> Tensor:
         """(b, 3, h, w) in 0 … 1 and (b, 5, 2) in pixels -> raw embeddings (b, 512)."""
@@ -74,7 +78,18 @@ def train_identity(
     embedder = load_embedder(device)
     watch = Watch(accelerator, pipeline, embedder, recipe, output)
     source = source_of(pipeline, embedder, bundle, recipe, device)
-    progress = train(accelerator, pipeline, source, options, output, validate=watch, resume=True, write=write)
+    likeness = FaceLikeness(pipeline.vae, embedder.network, LIKENESS_WEIGHT, recipe.faces_seen)
+    progress = train(
+        accelerator,
+        pipeline,
+        source,
+        options,
+        output,
+        further_loss=likeness,
+        validate=watch,
+        resume=True,
+        write=write,
+    )
     watch(progress.step)
     write_identity(pipeline, bundle)
     return progress
@@ -123,6 +138,7 @@ def source_of(
             "key_points": key_point_pictures(rendering.key_points, side, threads).to(device),
             "embeddings": embedder.embed(rendering.picture, shaken(rendering.key_points, numbers.to(device))),
             "boxes": rendering.box,
+            "face_points": rendering.key_points,
             "text": text,
             "pooled_text": pooled_text,
         }
@@ -139,6 +155,7 @@ def source_of(
             moments=examples["moments"],
             text=(examples["text"], examples["pooled_text"]),
             boxes=examples["boxes"],
+            face_points=examples["face_points"],
         )
 
     def source(batches: Iterable[list[int]]) -> Iterator[Batch]:

@@ -22,7 +22,8 @@ class Recipe:
     vae: Budget
     base: Budget
     identity: Budget
-    identity_net_learning_rate: float = 4e-4
+    identity_net_learning_rate: float = 5e-4
+    faces_seen: int = 32  # of a batch of the identity: predictions that are decoded, for the likeness of their faces
     watched: int = 8  # held-out people whose pictures are looked at
     gallery: int = 64  # held-out people among whom they are to be told
 
@@ -30,7 +31,7 @@ class Recipe:
 # Minutes are those of one NVIDIA H100.
 FULL = Recipe(
     sizes=Sizes(),
-    face_minutes={"faces": 5.0, "judges": 4.0},
+    face_minutes={"faces": 7.0, "judges": 3.0},
     face_stages=face_stages.STAGES,
     vae=Budget(
         batch_size=32,
@@ -41,15 +42,15 @@ FULL = Recipe(
     base=Budget(
         batch_size=256,
         supply=Supply(first=8192, fresh=1024, every=96, most=2**17),
-        minutes=8.0,
-        learning_rate=4e-4,
+        minutes=7.5,
+        learning_rate=8e-4,
         ema_decay=0.9995,
     ),
     identity=Budget(
-        batch_size=256,
-        supply=Supply(first=8192, fresh=1024, every=64, most=2**16),
+        batch_size=128,
+        supply=Supply(first=8192, fresh=1024, every=128, most=2**16),
         minutes=8.0,
-        learning_rate=4e-4,
+        learning_rate=5e-4,
     ),
 )
 
