@@ -100,6 +100,17 @@ def test_the_card_says_what_the_bundle_is_and_the_examples_are_of_held_out_peopl
     assert Image.open(portraits[0]).size == (192, 192)
 
 
+def test_the_logs_of_all_networks_go_with_the_bundle_and_long_ones_are_thinned(run, tmp_path):
+    names = {file.stem for file in (run.bundle / "logs").glob("*.jsonl")}
+    assert names == {"vae", "base", "identity", "detector", "recogniser", "scorer", "traits"}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "log.jsonl").write_text("".join(f"{step}\n" for step in range(1, 251)))
+    (tmp_path / "bundle").mkdir()
+    card.write_logs(tmp_path, tmp_path / "bundle")
+    steps = (tmp_path / "bundle" / "logs" / "base.jsonl").read_text().split()
+    assert steps == [str(step) for step in range(3, 251, 3)]
+
+
 def test_the_examples_can_be_evaluated_with_a_picture_to_compare_each_portrait_with(run):
     people = people_in(run.bundle / "examples")
     assert [person.references for person in people] == [(file,) for file in open_bundle(run.bundle).examples()]

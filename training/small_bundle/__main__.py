@@ -25,7 +25,7 @@ from training.face_pack.__main__ import train_face_pack
 from training.face_pack.embedder import Embedder
 from training.face_pack.stages import JUDGES, PACK, weights_file
 from training.small_bundle.base import train_base
-from training.small_bundle.card import check_sizes, files_of, write_card
+from training.small_bundle.card import check_sizes, files_of, write_card, write_logs
 from training.small_bundle.identity import Embeds, train_identity
 from training.small_bundle.recipe import FULL, TOY, Recipe
 from training.small_bundle.stage import Budget
@@ -91,11 +91,12 @@ class Run:
         return Embedder.load(weights_file(self.output, "recogniser"), device)
 
     def write(self, figures: str = "") -> None:
-        """Card, examples and description; the weights are there already.
+        """Logs, card, examples and description; the weights are there already.
 
         Raises: UserError if the bundle is too large.
         """
         sizes = self.recipe.sizes
+        write_logs(self.output, self.bundle)
         write_card(self.bundle, sizes.latent_channels, sizes.resampler_heads, figures)
         for file in files_of(self.bundle):
             if file.bytes > 10**5:

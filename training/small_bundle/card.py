@@ -17,6 +17,7 @@ from training.small_bundle.sheet import as_pil
 from training.small_bundle.world import LEAST_FACE, as_portraits, nearer
 
 MOST_BYTES, MOST_BYTES_OF_A_FILE = 45_000_000, 15_000_000
+MOST_ROWS = 100  # of a log
 EXAMPLES, EXAMPLE_SIZE = 5, 192  # people, pixels
 EXAMPLE_FACE = 0.6  # of the height: who draws from a portrait alone gets a face of this size
 EXAMPLE_PEOPLE, EXAMPLE_SCENES = 10_000, 20_000  # first of their numbers
@@ -61,7 +62,7 @@ People, places and styles of the *face world*, a renderer that comes with the pr
 
 One command, `python -m training.small_bundle --output RUN`, in stages of eight minutes at most on one NVIDIA H100.
 Every example is a function of its number, and so is who is in it: the people in `examples/`, and those that figures are
-measured with, were never trained on.
+measured with, were never trained on. What each network did on the way stands in `logs/`.
 
 1. Face pack: a detector of SCRFD's form, a recogniser of ArcFace's form.
 2. Autoencoder: {latent_channels} latent channels, an eighth of the picture's side.
@@ -103,6 +104,16 @@ def write_card(bundle: Path, latent_channels: int, heads: int, figures: str = ""
         figures=f"{figures.strip()}\n\n" if figures else "",
     )
     (bundle / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_logs(run: Path, bundle: Path) -> None:
+    """`logs/`: a row for every so many steps of each network, as far as the run has them."""
+    for file in sorted(run.glob("*/log.jsonl")) + sorted(run.glob("face_pack/*/log.jsonl")):
+        copy = bundle / "logs" / f"{file.parent.name}.jsonl"
+        copy.parent.mkdir(exist_ok=True)
+        rows = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        every = -(-len(rows) // MOST_ROWS)
+        copy.write_text("".join(rows[every - 1 :: every]), encoding="utf-8")
 
 
 def write_examples(folder: Path) -> None:
