@@ -21,8 +21,8 @@ PEOPLE = 16
 def small_evaluation(bundle, output):
     """The rows of a report: a picture of each of 16 people it has never seen, and the same without any identity."""
     line = ["evaluate", "--bundle", str(bundle), "--people", f"drawn:{PEOPLE}", "--count", "1", "--size", "128"]
-    without = ["--vary", "identity_strength=0", "adapter_strength=0", "steps=4"]
-    assert main([*line, "--steps", "8", *without, "--output", str(output), "--language", "en"]) == 0
+    without = ["--vary", "identity_strength=0", "adapter_strength=0", "steps=3"]
+    assert main([*line, "--steps", "6", *without, "--output", str(output), "--language", "en"]) == 0
     return json.loads((output / "report.json").read_text(encoding="utf-8"))["rows"]
 
 
