@@ -62,7 +62,7 @@ People, places and styles of the *face world*, a renderer that comes with the pr
 
 One command, `python -m training.small_bundle --output RUN`, in stages of eight minutes at most on one NVIDIA H100.
 Every example is a function of its number, and so is who is in it: the people in `examples/`, and those that figures are
-measured with, were never trained on. What each network did on the way stands in `logs/`.
+measured with, were never trained on. What networks did on the way stands in `logs/`.
 
 1. Face pack: a detector of SCRFD's form, a recogniser of ArcFace's form.
 2. Autoencoder: {latent_channels} latent channels, an eighth of the picture's side.

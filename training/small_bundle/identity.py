@@ -32,7 +32,7 @@ from training.small_bundle.sheet import save_sheet
 from training.small_bundle.world import PICTURES_EACH, drawn, prompts
 from training.trainer import PRECISIONS, Progress, accelerator_for, train
 
-LIKENESS_WEIGHT = 0.06  # its gradient is then nearly twice as long as that of the noise prediction
+LIKENESS_WEIGHT = 0.06  # its gradient is then some twice as long as the noise prediction's, late in training
 FROM_PORTRAIT = 0.6  # share of examples whose embedding is of the person's portrait; the others': of any other picture
 SHAKEN = 0.02  # deviation of the key points that an embedding is made with, of the eyes' distance: detectors err too
 WATCHED_PROMPTS = (

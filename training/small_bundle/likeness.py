@@ -1,8 +1,7 @@
 """A second loss of the identity: are the predicted faces those of the people whose embeddings were given?
 
 The error of the noise prediction hardly notices whose face it is: features are a few of its many numbers. Seen through
-the recogniser they are nearly all that counts. (After Wang et al. 2018, "CosFace", for the cosine; an identity loss on
-predicted pictures is usual where faces are edited or swapped.)
+the recogniser they are nearly all that counts. This is not part of what the authors of InstantID published.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class FaceLikeness:
         vae: decodes predictions; frozen.
         network: aligned crops (b, 3, 112, 112) in -1 … 1 -> embeddings (b, 512); frozen. Not the one that judges.
         weight: of the loss, beside that of the noise prediction.
-        count: how many of a batch's examples are decoded, the first ones: decoding costs as much as predicting.
+        count: how many of a batch's examples are decoded, the first ones: decoding takes time and memory.
     """
 
     vae: AutoencoderKL
